@@ -1,0 +1,17 @@
+from django.apps import AppConfig
+
+
+class PodsAppConfig(AppConfig):
+    name = "pods_app"
+    verbose_name = "Pods"
+
+    def ready(self) -> None:
+        from pods_app import receivers
+        from pods_app.state_access import LeaseStateAccess
+        from tasks_app import signals
+        from tasks_app.ports import register_state_access
+
+        register_state_access(LeaseStateAccess())
+        signals.task_created.connect(receivers.on_task_created)
+        signals.task_transitioned.connect(receivers.on_task_transitioned)
+        signals.cancel_requested.connect(receivers.on_cancel_requested)

@@ -1,0 +1,1 @@
+"""Where pods live. One small interface, one implementation a kind."""

@@ -1,0 +1,26 @@
+"""What django-q2 runs on schedule: short, idempotent, single-flight, never Terraform."""
+
+from pods_app import controller as controller_module
+from pods_app.dispatch import dispatch_pass
+from pods_app.work_directories import cleanup
+from tasks_app.single_flight import single_flight
+
+
+def dispatch() -> int:
+    """Place waiting tasks; returns how many got a lease."""
+    with single_flight("job: dispatch", 50) as mine:
+        return dispatch_pass() if mine else 0
+
+
+def controller_pass() -> bool:
+    """Do one pass of what the controller does, unless it or another job is at it."""
+    with single_flight("job: controller pass", 50) as mine:
+        if mine:
+            controller_module.controller_pass()
+        return mine
+
+
+def cleanup_work_directories() -> int:
+    """Ask agents to delete directories that are over; returns how many."""
+    with single_flight("job: cleanup", 600) as mine:
+        return sum(decision.delete for decision in cleanup()) if mine else 0

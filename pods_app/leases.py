@@ -1,0 +1,192 @@
+"""Leases: one stay of a task in a slot, and the slot's occupancy with it.
+
+::
+
+    plan ──► hold ──► apply          live ──► ending ──► ended
+               ▲                      (an agent still has   (its process is gone,
+    apply (elsewhere, normal path)     something to stop)    the slot is idle)
+
+Only this module writes `Lease` and `PodSlot`. Every change is a guarded UPDATE under the locks
+of `locking.py`; the caller holds the task's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import Max, QuerySet
+
+from pods_app.locking import lock_lease
+from pods_app.models import Lease, ManagedPod, PodSlot
+from pods_app.notify import notify_agent
+from pods_app.states import LeasePhase, LeaseState, SlotStatus
+from tasks_app.actors import Actor
+from tasks_app.exceptions import NoCapacity, NotFound, StaleLease
+from tasks_app.models import Task
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.transitions import lock_task, record
+
+#: Why a lease ended when the agent's own report ended it; a repeated report is then harmless.
+FINISHED = "the agent finished"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the server wants of a lease now; ``directive`` is a value of schema.Directive."""
+
+    lease: Lease
+    directive: str
+    keep_directory: bool
+
+
+def unended(queryset: QuerySet[Lease] | None = None) -> QuerySet[Lease]:
+    """Return the leases that still occupy a slot."""
+    return (Lease.objects.all() if queryset is None else queryset).exclude(state=LeaseState.ENDED)
+
+
+def lease_of(task: Task) -> Lease | None:
+    """Return the task's lease that still occupies a slot, if any."""
+    return unended().select_related("slot__pod").filter(task=task).first()
+
+
+def get_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = False) -> Lease:
+    """Return an agent's lease, for a write the agent makes with it.
+
+    Args:
+        lock: lock task, slot and lease for the rest of the transaction.
+
+    Raises:
+        NotFound: there is no such lease on this pod.
+        StaleLease: it is over, or the epoch is another.
+    """
+    lease = find_lease(lease_id, epoch, pod, lock=lock)
+    if lease.state == LeaseState.ENDED:
+        raise StaleLease()
+    return lease
+
+
+def find_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = False) -> Lease:
+    """Return an agent's lease even if it is over.
+
+    Raises:
+        NotFound: there is no such lease on this pod.
+        StaleLease: the epoch is another.
+    """
+    lease = (
+        Lease.objects.select_related("task__workspace__project", "slot__pod__pool")
+        .filter(pk=lease_id, slot__pod=pod)
+        .first()
+    )
+    if lease is None:
+        raise NotFound(f"This agent has no lease {lease_id}.")
+    if lock:
+        lock_task(lease.task_id)
+        lease = lock_lease(lease.pk)
+    if lease.epoch != epoch:
+        raise StaleLease()
+    return lease
+
+
+def start(task: Task, slot: PodSlot, phase: LeasePhase, *, actor: Actor) -> Lease:
+    """Give ``task`` the idle ``slot`` under a new epoch and wake the agent.
+
+    Raises:
+        NoCapacity: the slot is not idle any more.
+    """
+    taken = PodSlot.objects.filter(pk=slot.pk, status=SlotStatus.IDLE).update(
+        status=SlotStatus.RUNNING, task=task, task_type=task.type, updated_at=ClockTimestamp()
+    )
+    if not taken:
+        raise NoCapacity()
+    last = Lease.objects.filter(task=task).aggregate(last=Max("epoch"))["last"] or 0
+    lease = Lease.objects.create(task=task, slot=slot, epoch=last + 1, phase=phase)
+    record(
+        "lease.started", actor=actor, task=task, lease=lease,
+        data={"phase": phase, "pod": slot.pod.pod_name, "slot": slot.slot_id},
+    )
+    notify_agent(slot.pod.agent_id)
+    return lease
+
+
+def hold(lease: Lease) -> None:
+    """After a plan with changes: the slot is reserved, so that the directory stays warm."""
+    _advance(lease, LeasePhase.PLAN, LeasePhase.HOLD, SlotStatus.RESERVED)
+
+
+def promote(lease: Lease, *, actor: Actor) -> bool:
+    """Turn a held lease into the apply's. False if it is yielding or not held."""
+    if not _advance(lease, LeasePhase.HOLD, LeasePhase.APPLY, SlotStatus.RUNNING):
+        return False
+    record("lease.promoted", actor=actor, task=lease.task, lease=lease)
+    notify_agent(lease.slot.pod.agent_id)
+    return True
+
+
+def _advance(lease: Lease, source: LeasePhase, target: LeasePhase, status: SlotStatus) -> bool:
+    advanced = Lease.objects.filter(pk=lease.pk, state=LeaseState.LIVE, phase=source).update(
+        phase=target, phase_at=ClockTimestamp(), delivered_at=None
+    )
+    if advanced:
+        PodSlot.objects.filter(pk=lease.slot_id, task_id=lease.task_id).update(
+            status=status, updated_at=ClockTimestamp()
+        )
+        lease.refresh_from_db()
+    return bool(advanced)
+
+
+def release(lease: Lease, *, actor: Actor, reason: str, keep_directory: bool = True) -> bool:
+    """Ask the agent to let go; the slot stays taken until it reports the process gone.
+
+    Guarded against a promotion: an apply's lease is released only by name of its phase.
+    """
+    released = Lease.objects.filter(
+        pk=lease.pk, state=LeaseState.LIVE, phase=lease.phase
+    ).update(state=LeaseState.ENDING, keep_directory=keep_directory, end_reason=reason)
+    if released:
+        record("lease.released", actor=actor, task=lease.task, lease=lease, cause=reason)
+        notify_agent(lease.slot.pod.agent_id)
+    return bool(released)
+
+
+def end(lease: Lease, *, actor: Actor, reason: str) -> bool:
+    """The process is gone, or fenced: free the slot."""
+    ended = unended(Lease.objects.filter(pk=lease.pk)).update(
+        state=LeaseState.ENDED, ended_at=ClockTimestamp(), end_reason=reason
+    )
+    if ended:
+        PodSlot.objects.filter(pk=lease.slot_id, task_id=lease.task_id).update(
+            status=SlotStatus.IDLE, task=None, task_type="", updated_at=ClockTimestamp()
+        )
+        record("lease.ended", actor=actor, task=lease.task, lease=lease, cause=reason)
+        notify_agent(lease.slot.pod.agent_id)
+    return bool(ended)
+
+
+def wishes(pod: ManagedPod) -> list[Wish]:
+    """Return what the server wants of every lease of a pod, oldest first."""
+    leases = (
+        unended()
+        .filter(slot__pod=pod)
+        .select_related("task__workspace__project", "slot")
+        .order_by("id")
+    )
+    return [Wish(lease, _directive(lease), lease.keep_directory) for lease in leases]
+
+
+def _directive(lease: Lease) -> str:
+    if lease.state == LeaseState.ENDING:
+        return "end"
+    if lease.phase != LeasePhase.HOLD and lease.task.kill_requested_at:
+        return "kill"
+    if lease.phase != LeasePhase.HOLD and lease.task.cancel_requested_at:
+        return "cancel"
+    return lease.phase
+
+
+def mark_delivered(leases: Iterable[Lease]) -> None:
+    """Note in database time that the agent was handed the present phase of these leases."""
+    Lease.objects.filter(pk__in=[lease.pk for lease in leases], delivered_at=None).update(
+        delivered_at=ClockTimestamp()
+    )

@@ -1,0 +1,37 @@
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from pods_app.models import Pool
+from pods_app.registration import create_pool_token
+from tasks_app.actors import Actor
+
+
+class Command(BaseCommand):
+    help = "Make a token with which agents register in a pool, and print it once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("pool", help="Name of the pool")
+        parser.add_argument("--name", default="command", help="What it is for")
+        parser.add_argument("--hours", type=float, help="How long it works; default: for ever")
+        parser.add_argument("--json", action="store_true", help="One JSON document on stdout.")
+        parser.add_argument("--dry-run", action="store_true", help="Only check the pool.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        pool = Pool.objects.filter(name=options["pool"]).first()
+        if pool is None:
+            names = ", ".join(Pool.objects.values_list("name", flat=True)) or "none yet"
+            raise CommandError(f"There is no pool {options['pool']!r}; there are: {names}.")
+        if options["dry_run"]:
+            self.stderr.write(f"A token for pool {pool.name} would be made.")
+            raise SystemExit(3)
+        lifetime = timedelta(hours=options["hours"]) if options["hours"] else None
+        row, token = create_pool_token(
+            actor=Actor.system("command"), pool=pool, name=options["name"], lifetime=lifetime
+        )
+        if options["json"]:
+            self.stdout.write(json.dumps({"id": str(row.pk), "pool": pool.name, "token": token}))
+        else:
+            self.stdout.write(token)

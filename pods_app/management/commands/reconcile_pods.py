@@ -1,0 +1,34 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from pods_app.models import Pool
+from pods_app.reconcile import reconcile_pods
+
+
+class Command(BaseCommand):
+    help = "Bring the pods of one pool, or of all, in line with what the pool should have."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--pool", help="Name of the pool; default: all")
+        parser.add_argument("--dry-run", action="store_true", help="Only list the differences.")
+        parser.add_argument("--json", action="store_true", help="One JSON document on stdout.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        pools = Pool.objects.all()
+        if options["pool"]:
+            pools = pools.filter(name=options["pool"])
+            if not pools:
+                raise CommandError(f"There is no pool {options['pool']!r}.")
+        changes = [
+            change for pool in pools for change in reconcile_pods(pool, dry_run=options["dry_run"])
+        ]
+        if options["json"]:
+            self.stdout.write(json.dumps([change.as_dict() for change in changes], indent=2))
+        else:
+            for change in changes:
+                self.stdout.write(f"{change.action} {change.pod}: {change.reason}")
+            self.stdout.write(f"{len(changes)} difference(s)")
+        if options["dry_run"] and changes:
+            raise SystemExit(3)

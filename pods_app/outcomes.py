@@ -1,0 +1,238 @@
+"""What becomes of task and lease when an agent reports, or is lost.
+
+`tasks_app` decides what a result means for the task; this module keeps lease and slot in step
+with it, in one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from pods_app.leases import FINISHED, end, find_lease, hold
+from pods_app.models import ApplyPermit, Lease, ManagedPod
+from pods_app.states import LeasePhase, LeaseState
+from tasks_app.actors import Actor
+from tasks_app.exceptions import StaleLease
+from tasks_app.models import StateLock, Task, Workspace
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.plans import PlanFacts, task_planned
+from tasks_app.services.state import release_leftover_lock
+from tasks_app.states import FINAL, Status, TaskType
+from tasks_app.transitions import transition
+
+#: A plan lost with its agent is planned again, so often; then it fails.
+PLAN_ATTEMPTS = 3
+#: A confirmed apply that never started is placed again, so often; then it fails.
+APPLY_PLACEMENTS = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end of a phase as an agent reports it; ``outcome`` is a value of schema.Outcome."""
+
+    outcome: str
+    error: str = ""
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    plan: PlanFacts | None = None
+    path: str = ""
+    path_reason: str = ""
+    state_recovered: bool = False
+
+
+def finish_plan(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Report) -> str:
+    """Record the end of a plan. Repeating it is harmless.
+
+    Returns:
+        The next directive: ``hold`` (or already ``apply``) after a plan with changes, else ``end``.
+
+    Raises:
+        NotFound, StaleLease: as `leases.find_lease`.
+    """
+    actor = Actor.agent(pod.agent_id)
+    with transaction.atomic():
+        lease = find_lease(lease_id, epoch, pod, lock=True)
+        if lease.state == LeaseState.ENDED:
+            return _repeated(lease)
+        if lease.phase != LeasePhase.PLAN:
+            return "end" if lease.state == LeaseState.ENDING else lease.phase
+        task = lease.task
+        if lease.state == LeaseState.ENDING or task.status != Status.PLANNING:
+            end(lease, actor=actor, reason=FINISHED)
+            return "end"
+        waits = (
+            report.outcome == "planned"
+            and task.type == TaskType.PLAN_AND_APPLY
+            and not task.cancel_requested_at
+        )
+        if waits:
+            hold(lease)
+        else:
+            end(lease, actor=actor, reason=FINISHED)
+        _planned(task, lease, report, actor)
+        lease.refresh_from_db()
+        return "end" if lease.state != LeaseState.LIVE else lease.phase
+
+
+def _repeated(lease: Lease) -> str:
+    if lease.end_reason != FINISHED:
+        raise StaleLease()
+    return "end"
+
+
+def _planned(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
+    facts = {"error": report.error, "diagnostics": report.diagnostics}
+    if task.cancel_requested_at or report.outcome == "cancelled":
+        transition(
+            task, Status.CANCELLED, actor=actor, cause="cancelled while planning", lease=lease,
+            **facts,
+        )
+    elif report.outcome in {"planned", "no_changes"} and report.plan:
+        task_planned(task, report.plan, lease=lease, actor=actor, diagnostics=report.diagnostics)
+    elif report.outcome in {"interrupted", "not_started"}:
+        _plan_again(task, lease, actor, report.error or "the plan was cut off")
+    else:
+        facts["error"] = report.error or "The plan failed."
+        transition(task, Status.FAILED, actor=actor, cause=facts["error"], lease=lease, **facts)
+
+
+def _plan_again(task: Task, lease: Lease, actor: Actor, cause: str) -> None:
+    if task.cancel_requested_at:
+        transition(task, Status.CANCELLED, actor=actor, cause="cancelled while planning", lease=lease)
+    elif task.plan_attempts < PLAN_ATTEMPTS:
+        transition(
+            task, Status.PENDING, actor=actor, cause=cause, lease=lease,
+            waiting_reason="Waits to be planned again",
+        )
+    else:
+        sentence = f"Planning was cut off {PLAN_ATTEMPTS} times; the last time: {cause}."
+        transition(task, Status.FAILED, actor=actor, cause=sentence, lease=lease, error=sentence)
+
+
+def finish_apply(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Report) -> str:
+    """Record the end of an apply; late reports of the permitted lease are accepted.
+
+    Returns:
+        ``end``.
+
+    Raises:
+        NotFound, StaleLease: as `leases.find_lease`; a lease fenced by a verdict is stale.
+    """
+    actor = Actor.agent(pod.agent_id)
+    with transaction.atomic():
+        lease = find_lease(lease_id, epoch, pod, lock=True)
+        if lease.state == LeaseState.ENDED:
+            return _repeated(lease)
+        end(lease, actor=actor, reason=FINISHED)
+        task = lease.task
+        if task.status in FINAL:
+            return "end"
+        if task.status == Status.CONFIRMED:
+            _not_permitted(task, lease, report, actor)
+            return "end"
+        if task.status == Status.APPLY_UNKNOWN:
+            transition(
+                task, Status.APPLYING, actor=actor, cause="the same lease reports again",
+                lease=lease,
+            )
+        _applied(task, lease, report, actor)
+    return "end"
+
+
+def _not_permitted(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
+    """An apply that ended without a permit: provably nothing was applied."""
+    if task.cancel_requested_at or report.outcome == "cancelled":
+        transition(task, Status.CANCELLED, actor=actor, cause="cancelled before it started")
+        return
+    placements = Lease.objects.filter(task=task, phase=LeasePhase.APPLY).count()
+    if report.outcome == "not_started" and placements < APPLY_PLACEMENTS:
+        Task.objects.filter(pk=task.pk).update(
+            waiting_reason=f"Waits to be placed again: {report.error}"[:500]
+        )
+        return
+    sentence = report.error or "The apply could not be prepared; plan again."
+    transition(
+        task, Status.FAILED, actor=actor, cause=sentence, lease=lease, error=sentence,
+        diagnostics=report.diagnostics,
+    )
+
+
+_APPLY_TARGETS = {
+    "applied": Status.APPLIED,
+    "cancelled": Status.CANCELLED,
+    "interrupted": Status.INTERRUPTED,
+}
+
+
+def _applied(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
+    target = _APPLY_TARGETS.get(report.outcome, Status.FAILED)
+    error = report.error
+    if report.outcome == "not_started":
+        error = f"{report.error or 'The apply never started.'} Nothing was applied."
+    if target == Status.FAILED and not error:
+        error = "The apply failed."
+    transition(
+        task, target, actor=actor, cause=error or f"Terraform: {report.outcome}", lease=lease,
+        error=error, diagnostics=report.diagnostics,
+        apply_path=report.path or task.apply_path,
+        apply_path_reason=report.path_reason or task.apply_path_reason,
+    )
+    if target != Status.INTERRUPTED and not report.state_recovered:
+        # The process is gone and its state is here: a lock it left behind protects nothing.
+        release_leftover_lock(task=task, actor=actor)
+
+
+def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
+    """The agent that had this lease is gone, or does not know it any more."""
+    with transaction.atomic():
+        found = Lease.objects.filter(pk=lease_id).first()
+        if found is None:
+            return
+        lease = find_lease(lease_id, found.epoch, found.slot.pod, lock=True)
+        if lease.state == LeaseState.ENDED:
+            return
+        task = lease.task
+        permitted = lease.phase == LeasePhase.APPLY and task.status in {
+            Status.APPLYING, Status.APPLY_UNKNOWN,
+        }
+        if not permitted:
+            end(lease, actor=actor, reason=cause)
+            if task.status == Status.PLANNING:
+                _plan_again(task, lease, actor, cause)
+        elif provably_nothing_applied(task):
+            end(lease, actor=actor, reason=cause)
+            transition(
+                task, Status.FAILED, actor=actor, cause=cause, lease=lease,
+                error=f"{cause}; the state was never locked: nothing was applied.",
+            )
+        elif task.status == Status.APPLYING:
+            transition(
+                task, Status.APPLY_UNKNOWN, actor=actor, lease=lease, cause=cause,
+                waiting_reason="Waits for its agent to report again, or for a person's verdict",
+            )
+
+
+def provably_nothing_applied(task: Task) -> bool:
+    """Return whether the second gate proves that a permitted apply applied nothing.
+
+    True when the permit expired and the state was never locked under it. A foreign backend has
+    no second gate, so nothing is provable there.
+    """
+    if task.workspace.state_backend != Workspace.StateBackend.SLIPWAY:
+        return False
+    expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
+    return expired.exists() and not StateLock.objects.filter(task=task).exists()
+
+
+def resumed(lease: Lease, *, actor: Actor) -> None:
+    """The same lease reports again after its agent was lost: the task is applying again."""
+    with transaction.atomic():
+        lease = find_lease(lease.pk, lease.epoch, lease.slot.pod, lock=True)
+        if lease.state == LeaseState.LIVE and lease.task.status == Status.APPLY_UNKNOWN:
+            transition(
+                lease.task, Status.APPLYING, actor=actor, lease=lease,
+                cause="the same lease reports again",
+            )

@@ -1,0 +1,110 @@
+"""The apply permit: the single point where an apply is allowed to go ahead. Granted once, ever."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import ExpressionWrapper, Value
+from django.db.models.fields import DateTimeField
+
+from pods_app.incarnation import installation
+from pods_app.leases import end, get_lease
+from pods_app.locking import pool_accepts_work
+from pods_app.models import ApplyPermit, Lease, ManagedPod
+from pods_app.states import LeasePhase, LeaseState
+from tasks_app.actors import Actor
+from tasks_app.exceptions import PermitRefused, PlanVoid
+from tasks_app.models import Workspace
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.state import state_position
+from tasks_app.states import Status
+from tasks_app.transitions import transition
+
+
+def grant(
+    *,
+    lease_id: UUID,
+    epoch: int,
+    pod: ManagedPod,
+    key: UUID,
+    plan_hash: str,
+    manifest_digest: str,
+    path: str,
+    path_reason: str = "",
+) -> float:
+    """Grant the apply permit of a task, or say why not.
+
+    One compare-and-set on task, plan hash, manifest digest, epoch, freeze state, state lineage
+    and serial. The same ``key`` gets the same answer, so that a lost reply is safe to repeat.
+
+    Returns:
+        For how many seconds the state lock will be granted under this permit.
+
+    Raises:
+        NotFound, StaleLease: the lease is not this agent's, or over.
+        PermitRefused: the sentence says why; nothing may be applied.
+        PlanVoid: the state moved since the plan; the task failed with that cause.
+    """
+    actor = Actor.agent(pod.agent_id)
+    void: PlanVoid | None = None
+    with transaction.atomic():
+        lease = get_lease(lease_id, epoch, pod, lock=True)
+        task = lease.task
+        validity = float(settings.SLIPWAY.permit_seconds_kept)
+        granted = ApplyPermit.objects.filter(task=task).first()
+        if granted:
+            if (granted.lease_id, granted.key) == (lease.pk, key):
+                return validity
+            raise PermitRefused("The permit of this task was granted before; it is never granted twice.")
+        _check_lease(lease)
+        if not pool_accepts_work(lease.slot.pod.pool_id):
+            raise PermitRefused("The pool is frozen; the apply waits until the freeze ends.")
+        if doubt := installation().doubt:
+            raise PermitRefused(doubt)
+        confirmation = task.confirmation
+        if (confirmation.plan_hash, confirmation.manifest_digest) != (plan_hash, manifest_digest):
+            raise PermitRefused(
+                "What lies on the agent is not what was confirmed: plan hash or manifest differ."
+            )
+        own_state = task.workspace.state_backend == Workspace.StateBackend.SLIPWAY
+        planned_on = (confirmation.state_lineage, confirmation.state_serial)
+        if own_state and state_position(task.workspace) != planned_on:
+            # The refusal must survive: the task fails here, outside the raise.
+            void = PlanVoid("The state changed after the plan was confirmed; plan again.")
+            end(lease, actor=actor, reason=void.detail)
+            transition(
+                task, Status.FAILED, actor=actor, cause=void.detail, lease=lease, error=void.detail
+            )
+        else:
+            ApplyPermit.objects.create(
+                task=task, lease=lease, key=key, plan_hash=plan_hash,
+                manifest_digest=manifest_digest, path=path,
+                state_lineage=confirmation.state_lineage,
+                state_serial=confirmation.state_serial, state_verified=own_state,
+                expires_at=_in_seconds(validity),
+            )
+            transition(
+                task, Status.APPLYING, actor=actor, cause=f"permit granted, path {path}",
+                sources=[Status.CONFIRMED], lease=lease, data={"path": path},
+                apply_path=path, apply_path_reason=path_reason,
+            )
+    if void:
+        raise void
+    return validity
+
+
+def _check_lease(lease: Lease) -> None:
+    if lease.state != LeaseState.LIVE or lease.phase != LeasePhase.APPLY:
+        raise PermitRefused("The lease is not one of an apply, or it is ending.")
+    if lease.task.status != Status.CONFIRMED:
+        raise PermitRefused(f"The task is {lease.task.status}, not confirmed.")
+
+
+def _in_seconds(seconds: float) -> ExpressionWrapper:
+    later = ClockTimestamp() + Value(timedelta(seconds=seconds))
+    return ExpressionWrapper(later, output_field=DateTimeField())
+
+

@@ -1,0 +1,198 @@
+"""Pods come: pool tokens, registration of agents' pods, and what a heartbeat says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from pods_app.leases import unended
+from pods_app.locking import lock_pod
+from pods_app.models import ManagedPod, Pool, PodSlot, PoolToken
+from pods_app.notify import notify_controller
+from pods_app.outcomes import lose_lease, resumed
+from pods_app.states import LeasePhase, PodPhase, PoolKind
+from tasks_app.actors import Actor
+from tasks_app.exceptions import NotPermitted
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.permissions import Action, require
+from tasks_app.states import Status
+from tasks_app.transitions import record
+
+TOKEN_PREFIX = "slp_"
+
+
+def hash_token(token: str) -> str:
+    """Return what is stored of a token of at least 128 random bits."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def create_pool_token(
+    *, actor: Actor, pool: Pool, name: str, expires_at: datetime | None = None,
+    lifetime: timedelta | None = None,
+) -> tuple[PoolToken, str]:
+    """Make a token with which agents register in ``pool``.
+
+    Args:
+        lifetime: instead of ``expires_at``, counted in database time.
+
+    Returns:
+        The row, and the token itself, which is not stored and cannot be shown again.
+    """
+    require(actor, Action.OPERATE, None)
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    with transaction.atomic():
+        row = PoolToken.objects.create(
+            pool=pool, name=name, token_hash=hash_token(token), expires_at=expires_at,
+            created_by=actor.user,
+        )
+        if lifetime is not None:
+            PoolToken.objects.filter(pk=row.pk).update(expires_at=ClockTimestamp() + lifetime)
+        record("pool_token.created", actor=actor, data={"pool": pool.name, "name": name})
+    return row, token
+
+
+def revoke_pool_token(*, actor: Actor, token: PoolToken) -> None:
+    """Agents can no longer register with it; registered ones go on."""
+    require(actor, Action.OPERATE, None)
+    with transaction.atomic():
+        PoolToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=ClockTimestamp())
+        record("pool_token.revoked", actor=actor, data={"name": token.name})
+
+
+def pool_of_token(token: str) -> Pool:
+    """Return the pool a token registers in.
+
+    Raises:
+        NotPermitted: unknown, expired or revoked.
+    """
+    row = (
+        PoolToken.objects.select_related("pool")
+        .filter(token_hash=hash_token(token), revoked_at=None)
+        .filter(Q(expires_at=None) | Q(expires_at__gt=ClockTimestamp()))
+        .first()
+    )
+    if row is None:
+        raise NotPermitted(
+            "The pool token is unknown, expired or revoked; make one with "
+            "`manage.py create_pool_token`."
+        )
+    return row.pool
+
+
+def register_pod(
+    *,
+    pool: Pool,
+    pod_name: str,
+    pod_uid: str,
+    engines: list[dict[str, str]],
+    slots: int,
+    agent_id: UUID,
+) -> ManagedPod:
+    """Enter an agent's pod, or the same pod again after its agent restarted.
+
+    A pod of the same name with another UID is its successor: the old one is gone.
+
+    Args:
+        agent_id: of the agent in it; kept when the pod is known.
+    """
+    actor = Actor.agent(agent_id)
+    with transaction.atomic():
+        Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
+        for former in ManagedPod.objects.filter(pool=pool, pod_name=pod_name).exclude(
+            Q(pod_uid=pod_uid) | Q(phase=PodPhase.GONE)
+        ):
+            ManagedPod.objects.filter(pk=former.pk).update(
+                phase=PodPhase.GONE, phase_reason="another pod took its name"
+            )
+        pod, created = ManagedPod.objects.get_or_create(
+            pool=pool, pod_uid=pod_uid,
+            defaults={
+                "pod_name": pod_name, "kind": PoolKind.STATIC, "agent_id": str(agent_id),
+            },
+        )
+        pod.agent_id = pod.agent_id or str(agent_id)
+        pod.pod_name, pod.engines, pod.phase = pod_name, engines, PodPhase.ONLINE
+        pod.phase_reason = ""
+        pod.save(update_fields=["agent_id", "pod_name", "engines", "phase", "phase_reason"])
+        ManagedPod.objects.filter(pk=pod.pk).update(last_heartbeat=ClockTimestamp())
+        add_slots(pod, min(slots, pool.slots_per_pod))
+        record(
+            "pod.registered", actor=actor,
+            data={"pod": pod_name, "pool": pool.name, "again": not created},
+        )
+        notify_controller()
+        pod.refresh_from_db()
+    return pod
+
+
+def add_slots(pod: ManagedPod, slots: int) -> None:
+    """Give a pod its slots; those it has are kept."""
+    PodSlot.objects.bulk_create(
+        [PodSlot(pod=pod, slot_id=number) for number in range(slots)], ignore_conflicts=True
+    )
+
+
+def heartbeat(
+    pod: ManagedPod,
+    *,
+    engines: list[dict[str, str]],
+    providers: list[str],
+    disk_total_bytes: int,
+    disk_free_bytes: int,
+    draining: bool,
+) -> None:
+    """Store a heartbeat in database time; a lost pod is online again."""
+    ManagedPod.objects.filter(pk=pod.pk).update(
+        last_heartbeat=ClockTimestamp(), engines=engines, providers=providers,
+        disk_total_bytes=disk_total_bytes, disk_free_bytes=disk_free_bytes,
+    )
+    returned = ManagedPod.objects.filter(
+        pk=pod.pk, phase__in=[PodPhase.LOST, PodPhase.STARTING]
+    ).update(phase=PodPhase.ONLINE, phase_reason="")
+    if returned and pod.phase == PodPhase.LOST:
+        record("pod.returned", actor=Actor.agent(pod.agent_id), data={"pod": pod.pod_name})
+    if draining and not pod.draining:
+        with transaction.atomic():
+            lock_pod(pod.pk)
+            ManagedPod.objects.filter(pk=pod.pk).update(
+                draining=True, phase_reason="its agent was asked to end"
+            )
+
+
+#: A lease the agent once named and names no more is lost after so many seconds.
+FORGOTTEN_SECONDS = 20
+#: Work the agent was given and never took up is returned after so many seconds.
+UNCLAIMED_SECONDS = 60
+
+
+def report_leases(pod: ManagedPod, lease_ids: Iterable[UUID]) -> None:
+    """Compare what the agent says it has with what it should have, and repair.
+
+    A named lease is noted, and a lost apply that is named is applying again. A lease that was
+    named before and is not any more went with a former process of the agent.
+    """
+    named = set(lease_ids)
+    actor = Actor.agent(pod.agent_id)
+    mine = unended().filter(slot__pod=pod).select_related("task", "slot__pod")
+    mine.filter(pk__in=named).update(reported_at=ClockTimestamp())
+    for lease in mine:
+        if lease.pk in named:
+            if lease.phase == LeasePhase.APPLY and lease.task.status == Status.APPLY_UNKNOWN:
+                resumed(lease, actor=actor)
+    for lease in mine.exclude(pk__in=named).filter(_forgotten()):
+        lose_lease(lease.pk, actor=actor, cause="the agent restarted and does not know its work")
+
+
+def _forgotten() -> Q:
+    return Q(reported_at__lt=ClockTimestamp() - timedelta(seconds=FORGOTTEN_SECONDS)) | Q(
+        delivered_at=None,
+        reported_at=None,
+        phase_at__lt=ClockTimestamp() - timedelta(seconds=UNCLAIMED_SECONDS),
+    )

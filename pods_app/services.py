@@ -1,0 +1,164 @@
+"""What operators do with pools and pods."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+
+from pods_app.leases import unended
+from pods_app.locking import lock_pod
+from pods_app.models import ManagedPod, Pool, PoolAssignment, PoolCredential, TaskPlacement
+from pods_app.outcomes import lose_lease
+from pods_app.states import PodPhase, PoolKind
+from tasks_app.actors import Actor
+from tasks_app.exceptions import InvalidInput, NotFound
+from tasks_app.keyring import keyring
+from tasks_app.models import Task, Workspace
+from tasks_app.permissions import Action, require
+from tasks_app.transitions import record
+
+
+def default_pool() -> Pool:
+    """Return the default pool, made on first use as a static one."""
+    pool = Pool.objects.filter(is_default=True).first()
+    if pool is None:
+        pool, _ = Pool.objects.get_or_create(
+            name="default", defaults={"is_default": True, "kind": PoolKind.STATIC}
+        )
+    return pool
+
+
+def assign_pool(*, actor: Actor, workspace: Workspace, pool: Pool | None) -> None:
+    """Bind a workspace to a pool; None returns it to the default pool.
+
+    Raises:
+        InvalidInput: the pool does not serve the workspace's project.
+    """
+    require(actor, Action.CHANGE_WORKSPACE, workspace)
+    if pool is not None:
+        _check_served(pool, workspace)
+    with transaction.atomic():
+        if pool is None:
+            PoolAssignment.objects.filter(workspace=workspace).delete()
+        else:
+            PoolAssignment.objects.update_or_create(workspace=workspace, defaults={"pool": pool})
+        record(
+            "workspace.pool_assigned", actor=actor, workspace=workspace,
+            data={"pool": pool.name if pool else None},
+        )
+
+
+def _check_served(pool: Pool, workspace: Workspace) -> None:
+    projects = set(pool.projects.values_list("pk", flat=True))
+    if projects and workspace.project_id not in projects:
+        raise InvalidInput(
+            f"Pool {pool.name} does not serve project {workspace.project}; add the project to "
+            "the pool, or choose another pool.",
+            field="pool",
+        )
+
+
+def place_in_pool(task: Task) -> TaskPlacement:
+    """Record the pool a new task belongs to.
+
+    Raises:
+        InvalidInput: the workspace's pool does not serve its project any more.
+    """
+    assignment = PoolAssignment.objects.select_related("pool").filter(
+        workspace=task.workspace
+    ).first()
+    pool = assignment.pool if assignment else default_pool()
+    _check_served(pool, task.workspace)
+    return TaskPlacement.objects.create(task=task, pool=pool)
+
+
+def _pod(pod_id: UUID) -> ManagedPod:
+    try:
+        return lock_pod(pod_id)
+    except ManagedPod.DoesNotExist:
+        raise NotFound(f"There is no pod {pod_id}.") from None
+
+
+def drain_pod(*, actor: Actor, pod_id: UUID, reason: str) -> ManagedPod:
+    """Give a pod no new work. What runs or waits in it stays.
+
+    Raises:
+        NotFound, NotPermitted.
+    """
+    require(actor, Action.OPERATE, None)
+    with transaction.atomic():
+        pod = _pod(pod_id)
+        pod.draining, pod.phase_reason = True, reason
+        pod.save(update_fields=["draining", "phase_reason"])
+        record("pod.drained", actor=actor, cause=reason, data={"pod": pod.pod_name})
+    return pod
+
+
+def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
+    """Let a pod take work again.
+
+    Raises:
+        NotFound, NotPermitted.
+    """
+    require(actor, Action.OPERATE, None)
+    with transaction.atomic():
+        pod = _pod(pod_id)
+        pod.draining, pod.phase_reason = False, ""
+        pod.save(update_fields=["draining", "phase_reason"])
+        record("pod.undrained", actor=actor, cause=reason, data={"pod": pod.pod_name})
+    return pod
+
+
+def lose_pod(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
+    """Declare a pod's agent lost and return its work, lease by lease.
+
+    Returns:
+        False when it was lost before.
+    """
+    with transaction.atomic():
+        pod = lock_pod(pod_id)
+        if pod.phase in {PodPhase.LOST, PodPhase.GONE}:
+            return False
+        pod.phase, pod.phase_reason = PodPhase.LOST, cause
+        pod.save(update_fields=["phase", "phase_reason"])
+        record("pod.lost", actor=actor, cause=cause, data={"pod": pod.pod_name})
+    for lease_id in unended().filter(slot__pod_id=pod_id).values_list("pk", flat=True):
+        lose_lease(lease_id, actor=actor, cause=cause)
+    return True
+
+
+def set_pool_credential(
+    *, actor: Actor, pool: Pool, kind: str, host: str, secret: str, username: str = "",
+    known_hosts: str = "",
+) -> PoolCredential:
+    """Store a credential for every run in a pool; its secret is never shown again."""
+    require(actor, Action.OPERATE, None)
+    ring = keyring()
+    with transaction.atomic():
+        row, _ = PoolCredential.objects.update_or_create(
+            pool=pool, kind=kind, host=host,
+            defaults={
+                "username": username,
+                "known_hosts": known_hosts,
+                "secret_ciphertext": ring.encrypt(secret.encode(), f"credential/{kind}/{host}"),
+                "key_id": ring.primary,
+                "created_by": actor.user,
+            },
+        )
+        record("pool.credential_set", actor=actor, data={"pool": pool.name, "host": host})
+    return row
+
+
+def pool_credentials(pool: Pool) -> list[tuple[PoolCredential, str]]:
+    """Return the pool's credentials with their secrets, for a run."""
+    ring = keyring()
+    return [
+        (
+            row,
+            ring.decrypt(
+                row.secret_ciphertext, row.key_id, f"credential/{row.kind}/{row.host}"
+            ).decode(),
+        )
+        for row in pool.credentials.all()
+    ]

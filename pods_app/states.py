@@ -1,0 +1,40 @@
+"""Vocabulary of pods, slots and leases."""
+
+from django.db.models import TextChoices
+
+
+class PoolKind(TextChoices):
+    STATIC = "static", "Static: agents started by hand"
+    LOCAL = "local", "Local processes, started by the controller"
+
+
+class PodPhase(TextChoices):
+    STARTING = "starting", "Starting"
+    ONLINE = "online", "Online"
+    LOST = "lost", "Lost"
+    GONE = "gone", "Gone"
+
+
+class SlotStatus(TextChoices):
+    IDLE = "idle", "Idle"
+    RUNNING = "running", "Running"
+    RESERVED = "reserved", "Reserved"
+
+
+class LeasePhase(TextChoices):
+    PLAN = "plan", "Plan"
+    HOLD = "hold", "Hold"
+    APPLY = "apply", "Apply"
+
+
+class LeaseState(TextChoices):
+    LIVE = "live", "Live"
+    ENDING = "ending", "Ending: until the agent reports the process gone"
+    ENDED = "ended", "Ended"
+
+
+class DirectoryState(TextChoices):
+    KEPT = "kept", "Kept"
+    QUARANTINED = "quarantined", "Quarantined"
+    DELETING = "deleting", "Deleting"
+    DELETED = "deleted", "Deleted"

@@ -1,0 +1,30 @@
+"""What several models share."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+from tasks_app.ids import uuid7
+
+
+class ClockTimestamp(models.Func):
+    """The database's wall clock at this moment, not at the start of the transaction."""
+
+    function = "clock_timestamp"
+    output_field = models.DateTimeField()
+
+
+class LongNameIndex(models.Index):
+    """An index whose name may have PostgreSQL's 63 characters instead of Django's 30."""
+
+    max_name_length = 63
+
+
+class Identified(models.Model):
+    """A row with a UUIDv7 and its time of creation in database time."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        abstract = True
+

@@ -1,0 +1,118 @@
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+
+from tasks_app.models.base import Identified, LongNameIndex
+from tasks_app.models.configuration import ConfigurationVersion
+from tasks_app.models.variable import VariableVersion
+from tasks_app.models.workspace import Workspace
+from tasks_app.states import FINAL, OCCUPYING, Status, TaskType
+
+
+class Task(Identified):
+    """One run of a workspace: a plan, and for plan_and_apply also its apply.
+
+    ``status`` is written by `tasks_app/transitions.py` alone.
+    """
+
+    workspace = models.ForeignKey(Workspace, models.PROTECT, related_name="tasks")
+    number = models.PositiveIntegerField(help_text="Per workspace, as people see it")
+    type = models.CharField(max_length=15, choices=TaskType)
+    status = models.CharField(max_length=25, choices=Status, default=Status.PENDING)
+    message = models.CharField(max_length=250, blank=True)
+    destroy = models.BooleanField(default=False)
+    refresh_only = models.BooleanField(default=False)
+    targets = models.JSONField(default=list, blank=True)
+    replace = models.JSONField(default=list, blank=True)
+    auto_apply = models.BooleanField(default=False)
+
+    configuration = models.ForeignKey(ConfigurationVersion, models.PROTECT, related_name="tasks")
+    engine = models.CharField(max_length=10, choices=Workspace.Engine)
+    engine_version = models.CharField(
+        max_length=30, blank=True, help_text="Pinned at the latest when the plan starts"
+    )
+    plan_hash = models.CharField(max_length=64, null=True, help_text="SHA-256 of plan.out")
+    plan_attempts = models.PositiveSmallIntegerField(default=0)
+
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+    started_at = models.DateTimeField(null=True)
+    planned_at = models.DateTimeField(null=True)
+    confirmed_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    keep_warm_until = models.DateTimeField(null=True)
+
+    waiting_reason = models.CharField(max_length=500, blank=True)
+    error = models.TextField(blank=True, help_text="Why it failed, as one sentence")
+    diagnostics = models.JSONField(default=list, encoder=DjangoJSONEncoder)
+    apply_path = models.CharField(max_length=10, blank=True)
+    apply_path_reason = models.CharField(max_length=500, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    kill_requested_at = models.DateTimeField(null=True)
+    acknowledged_at = models.DateTimeField(null=True, help_text="Of an interrupted apply")
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+
+    class Meta:
+        db_table = "workspace_tasks"
+        ordering = ["-id"]
+        indexes = [
+            LongNameIndex(fields=["plan_hash"], name="idx_workspace_tasks_plan_hash"),
+            models.Index(fields=["workspace", "-id"], name="task_workspace_newest"),
+            models.Index(fields=["status", "-id"], name="task_status_newest"),
+            models.Index(
+                fields=["id"], name="task_live", condition=~Q(status__in=sorted(FINAL))
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "number"], name="task_number_unique"),
+            models.UniqueConstraint(
+                fields=["workspace"],
+                condition=Q(type=TaskType.PLAN_AND_APPLY, status__in=OCCUPYING),
+                name="one_plan_and_apply_per_workspace",
+            ),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workspace} #{self.number}"
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+
+class TaskVariable(models.Model):
+    """The version of a variable a task was created with."""
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="variables")
+    version = models.ForeignKey(VariableVersion, models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["task", "version"], name="task_variable_unique")
+        ]
+
+
+class TaskStep(models.Model):
+    """A named step of a task with its duration, as the task page shows it."""
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="steps")
+    phase = models.CharField(max_length=5)
+    lease_id = models.UUIDField(null=True)
+    name = models.CharField(max_length=40)
+    started_ms = models.FloatField(help_text="Since the phase was asked for")
+    duration_ms = models.FloatField()
+    detail = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task", "phase", "lease_id", "name"], name="task_step_unique",
+                nulls_distinct=False,
+            )
+        ]

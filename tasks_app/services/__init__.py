@@ -1,0 +1,1 @@
+"""What people, programs and agents may do. Each function checks, locks, changes and audits."""

@@ -1,0 +1,108 @@
+"""Logs: redacted bytes keyed by offset, encrypted, acknowledged only after the commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from tasks_app.keyring import keyring
+from tasks_app.models import LogChunk, LogStream, Task
+
+READ_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """A piece of a log. ``complete``: nothing will follow ``next_offset``."""
+
+    data: bytes
+    next_offset: int
+    complete: bool
+    truncated: bool
+
+
+def append_log(*, task: Task, phase: str, lease_id: UUID, offset: int, data: bytes) -> int:
+    """Store log bytes that begin at ``offset`` of the redacted stream.
+
+    Repeats are ignored, a gap is refused by its answer, and a new lease (the plan was given
+    to another agent) starts the log anew.
+
+    Returns:
+        The offset at which the writer shall continue.
+    """
+    with transaction.atomic():
+        stream, _ = LogStream.objects.select_for_update().get_or_create(
+            task=task, phase=phase, defaults={"lease_id": lease_id}
+        )
+        if stream.lease_id != lease_id:
+            stream.chunks.all().delete()
+            stream.lease_id, stream.size = lease_id, 0
+            stream.truncated = stream.complete = False
+        if offset > stream.size:
+            stream.save()
+            return stream.size
+        fresh = data[stream.size - offset :]
+        room = settings.SLIPWAY.log_bytes_max - stream.size
+        if len(fresh) > room:
+            fresh, stream.truncated = fresh[: max(room, 0)], True
+        if fresh:
+            ring = keyring()
+            LogChunk.objects.create(
+                stream=stream, offset=stream.size, size=len(fresh), key_id=ring.primary,
+                ciphertext=ring.encrypt(fresh, _context(stream, stream.size)),
+            )
+            stream.size += len(fresh)
+        stream.save()
+        return offset + len(data) if stream.truncated else stream.size
+
+
+def complete_log(*, task: Task, phase: str, truncated: bool) -> None:
+    """Mark a phase's log as whole."""
+    LogStream.objects.filter(task=task, phase=phase).update(complete=True)
+    if truncated:
+        LogStream.objects.filter(task=task, phase=phase).update(truncated=True)
+
+
+def log_size(task: Task, phase: str) -> int:
+    """Return how many bytes of a phase's log are stored."""
+    return LogStream.objects.filter(task=task, phase=phase).values_list(
+        "size", flat=True
+    ).first() or 0
+
+
+def read_log(task: Task, phase: str, offset: int = 0, limit: int = READ_BYTES) -> LogPart:
+    """Return stored bytes from ``offset`` on, about ``limit`` at most.
+
+    An offset past the end returns nothing and the true end.
+    """
+    stream = LogStream.objects.filter(task=task, phase=phase).first()
+    if stream is None:
+        return LogPart(b"", 0, task.is_final, False)
+    offset = min(max(offset, 0), stream.size)
+    parts: list[bytes] = []
+    position = offset
+    for chunk in _chunks_from(stream, offset):
+        plain = keyring().decrypt(chunk.ciphertext, chunk.key_id, _context(stream, chunk.offset))
+        parts.append(plain[position - chunk.offset :])
+        position = chunk.offset + chunk.size
+        if position - offset >= limit:
+            break
+    complete = (stream.complete or task.is_final) and position >= stream.size
+    return LogPart(b"".join(parts), position, complete, stream.truncated)
+
+
+def _chunks_from(stream: LogStream, offset: int) -> list[LogChunk]:
+    first = (
+        stream.chunks.filter(offset__lte=offset).order_by("-offset").values_list(
+            "offset", flat=True
+        ).first()
+    )
+    rows = stream.chunks.filter(offset__gte=first or 0).order_by("offset")[:64]
+    return [chunk for chunk in rows if chunk.offset + chunk.size > offset]
+
+
+def _context(stream: LogStream, offset: int) -> str:
+    return f"log/{stream.pk}/{stream.lease_id}/{offset}"

@@ -1,0 +1,33 @@
+"""Writes docs/states.md from the transition table: `python -m tasks_app.state_docs`."""
+
+from tasks_app.states import FINAL, OCCUPYING, RUNNING, TRANSITIONS, Status
+
+_HEAD = """# Task states
+
+Generated from `tasks_app/states.py` by `python -m tasks_app.state_docs > docs/states.md`;
+a test compares them. Only `tasks_app/transitions.py` writes a status, by an UPDATE guarded by
+the current one, together with its audit row.
+
+| From | To | When |
+|---|---|---|
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    rows = [
+        f"| {source} | {target} | {cause} |\n"
+        for source, targets in TRANSITIONS.items()
+        for target, cause in targets.items()
+    ]
+    groups = {
+        "Final": sorted(FINAL),
+        "Running (a filter and a count, not a status)": sorted(RUNNING),
+        "A plan_and_apply occupies its workspace while": [Status(s).value for s in OCCUPYING],
+    }
+    tail = [f"\n{title}: {', '.join(f'`{s}`' for s in group)}.\n" for title, group in groups.items()]
+    return _HEAD + "".join(rows) + "".join(tail)
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -1,0 +1,116 @@
+"""The only writer of `Task.status`: a guarded UPDATE and its audit row, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+
+from tasks_app.actors import Actor
+from tasks_app.exceptions import IllegalTransition, NotFound
+from tasks_app.models import Event, Task
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.signals import task_transitioned
+from tasks_app.states import FINAL, TRANSITIONS, Status, sources_of
+
+#: The time a status sets when it is entered.
+_TIMES = {
+    Status.PLANNING: "started_at",
+    Status.APPLY_PENDING: "planned_at",
+    Status.CONFIRMED: "confirmed_at",
+}
+
+
+def lock_task(task_id: UUID) -> Task:
+    """Return the task with its row locked until the end of the transaction.
+
+    Raises:
+        NotFound: there is no such task.
+    """
+    try:
+        return Task.objects.select_for_update(of=("self",)).select_related("workspace").get(
+            pk=task_id
+        )
+    except Task.DoesNotExist:
+        raise NotFound(f"There is no task {task_id}.") from None
+
+
+def transition(
+    task: Task,
+    target: Status,
+    *,
+    actor: Actor,
+    cause: str,
+    sources: Collection[Status] | None = None,
+    lease: Any = None,
+    data: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Task:
+    """Move ``task`` to ``target`` and write the event, or change nothing.
+
+    Args:
+        sources: narrows the legal sources further.
+        lease: what caused it, with ``id`` and ``epoch``, for the audit row.
+        fields: other columns of the task written by the same UPDATE.
+
+    Returns:
+        The same object, refreshed.
+
+    Raises:
+        IllegalTransition: the task's current status does not lead to ``target``.
+    """
+    allowed = [s for s in sources_of(target) if sources is None or s in sources]
+    with transaction.atomic():
+        source = Task.objects.select_for_update(of=("self",)).values_list("status", flat=True).get(
+            pk=task.pk
+        )
+        if target in _TIMES:
+            fields.setdefault(_TIMES[target], ClockTimestamp())
+        if target in FINAL:
+            fields.setdefault("finished_at", ClockTimestamp())
+        if target not in {Status.PENDING, Status.APPLY_PENDING, Status.CONFIRMED}:
+            fields.setdefault("waiting_reason", "")
+        updated = Task.objects.filter(pk=task.pk, status__in=allowed).update(
+            status=target, **fields
+        )
+        if not updated:
+            raise IllegalTransition(source, target, TRANSITIONS[Status(source)])
+        Event.objects.create(
+            kind=f"task.{target}", task_id=task.pk, workspace_id=task.workspace_id,
+            from_status=source, to_status=target, actor=actor.name, user=actor.user, cause=cause,
+            lease_id=getattr(lease, "id", None), epoch=getattr(lease, "epoch", None),
+            data=data or {},
+        )
+        task.refresh_from_db()
+        task_transitioned.send(sender=Task, task=task, source=Status(source), target=target)
+    return task
+
+
+def record(
+    kind: str,
+    *,
+    actor: Actor,
+    task: Task | None = None,
+    workspace: Any = None,
+    cause: str = "",
+    lease: Any = None,
+    data: dict[str, Any] | None = None,
+) -> Event:
+    """Write an audit row for something that is not a change of status."""
+    workspace_id = workspace.pk if workspace is not None else task and task.workspace_id
+    return Event.objects.create(
+        kind=kind, task=task, workspace_id=workspace_id, actor=actor.name, user=actor.user,
+        cause=cause, lease_id=getattr(lease, "id", None), epoch=getattr(lease, "epoch", None),
+        data=data or {},
+    )
+
+
+def next_task_number(workspace_id: UUID) -> int:
+    """Take the next number of a workspace; the row lock makes it unique."""
+    from tasks_app.models import Workspace
+
+    Workspace.objects.filter(pk=workspace_id).update(last_task_number=F("last_task_number") + 1)
+    return Workspace.objects.values_list("last_task_number", flat=True).get(pk=workspace_id)

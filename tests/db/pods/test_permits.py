@@ -1,0 +1,164 @@
+import uuid
+from datetime import timedelta
+
+import pytest
+from tests.support.factories import (
+    MANIFEST,
+    PLAN_HASH,
+    make_admin,
+    make_waiting_task,
+    make_workspace,
+)
+from tests.support.racing import race
+
+from pods_app import leases, permits
+from pods_app.models import ApplyPermit, Installation, Pool
+from pods_app.state_access import LeaseStateAccess, run_token
+from tasks_app.actors import Actor
+from tasks_app.exceptions import PermitRefused, PlanVoid, StaleLease
+from tasks_app.models import Event, StateLock, StateVersion, Workspace
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.tasks import cancel_task, confirm_task
+from tasks_app.states import Status
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin():
+    return Actor.person(make_admin())
+
+
+@pytest.fixture
+def confirmed(admin):
+    task = make_waiting_task()
+    return confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+
+
+def ask(task, **changes):
+    lease = task.leases.select_related("slot__pod").latest("epoch")
+    request = {
+        "lease_id": lease.pk, "epoch": lease.epoch, "pod": lease.slot.pod, "key": uuid.uuid4(),
+        "plan_hash": PLAN_HASH, "manifest_digest": MANIFEST, "path": "kept", **changes,
+    }
+    return permits.grant(**request)
+
+
+def test_a_permit_moves_the_task_to_applying(confirmed, settings):
+    assert ask(confirmed) == settings.SLIPWAY.permit_seconds_kept
+    confirmed.refresh_from_db()
+    assert (confirmed.status, confirmed.apply_path) == (Status.APPLYING, "kept")
+    assert ApplyPermit.objects.get(task=confirmed).state_verified
+
+
+def test_the_same_key_gets_the_same_answer_and_another_none(confirmed):
+    key = uuid.uuid4()
+    assert ask(confirmed, key=key) == ask(confirmed, key=key)
+    assert Event.objects.filter(task=confirmed, kind="task.applying").count() == 1
+    with pytest.raises(PermitRefused, match="granted before"):
+        ask(confirmed)
+
+
+@pytest.mark.parametrize("field", ["plan_hash", "manifest_digest"])
+def test_what_lies_on_the_agent_must_be_what_was_confirmed(confirmed, field):
+    with pytest.raises(PermitRefused, match="not what was confirmed"):
+        ask(confirmed, **{field: "e" * 64})
+    confirmed.refresh_from_db()
+    assert confirmed.status == Status.CONFIRMED
+
+
+def test_a_stale_epoch_gets_nothing(confirmed):
+    with pytest.raises(StaleLease):
+        ask(confirmed, epoch=7)
+
+
+def test_a_frozen_pool_grants_nothing(confirmed):
+    Pool.objects.update(frozen=True)
+    with pytest.raises(PermitRefused, match="frozen"):
+        ask(confirmed)
+
+
+def test_doubt_about_the_database_grants_nothing(confirmed):
+    Installation.objects.update_or_create(singleton=True, defaults={"doubt": "older than reality"})
+    with pytest.raises(PermitRefused, match="older than reality"):
+        ask(confirmed)
+
+
+def test_an_unconfirmed_task_gets_nothing():
+    with pytest.raises(PermitRefused):
+        ask(make_waiting_task())
+
+
+def test_a_moved_state_fails_the_task(confirmed):
+    StateVersion.objects.create(
+        workspace=confirmed.workspace, serial=4, lineage="l", digest="d", size=1, cause="test"
+    )
+    with pytest.raises(PlanVoid):
+        ask(confirmed)
+    confirmed.refresh_from_db()
+    assert confirmed.status == Status.FAILED
+    assert "plan again" in confirmed.error
+    assert leases.lease_of(confirmed) is None
+
+
+def test_a_foreign_backend_is_recorded_as_not_verified(admin):
+    workspace = make_workspace(state_backend=Workspace.StateBackend.CONFIGURATION)
+    task = make_waiting_task(workspace)
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    ask(task)
+    assert not ApplyPermit.objects.get(task=task).state_verified
+
+
+@pytest.mark.django_db(transaction=True)
+def test_permit_racing_cancel_and_itself(admin):
+    for _ in range(15):
+        task = make_waiting_task()
+        confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+        results = race(
+            [lambda t=task: ask(t)] * 3 + [lambda t=task: cancel_task(actor=admin, task_id=t.pk)]
+        )
+        granted = sum(isinstance(result, float) for result in results)
+        task.refresh_from_db()
+        assert granted == ApplyPermit.objects.filter(task=task).count() <= 1
+        # Cancelled before the permit, or applying with a request to stop: never both.
+        assert (task.status == Status.APPLYING) == (granted == 1)
+        lease = leases.lease_of(task)
+        leases.end(lease, actor=admin, reason="next round")
+
+
+def test_the_state_token_is_inert_until_the_permit(confirmed):
+    access = LeaseStateAccess()
+    lease = leases.lease_of(confirmed)
+    token = run_token(lease)
+    grant = access.authenticate(token)
+    assert (grant.may_lock, grant.may_write) == (False, False)
+    assert "no apply is permitted" in grant.refusal
+    ask(confirmed)
+    assert access.authenticate(token).may_lock
+    ApplyPermit.objects.update(expires_at=ClockTimestamp() - timedelta(seconds=1))
+    assert "not valid any more" in access.authenticate(token).refusal
+    StateLock.objects.create(
+        workspace=confirmed.workspace, lock_id="x", task=confirmed, lease_id=lease.pk
+    )
+    grant = access.authenticate(token)
+    assert (grant.may_lock, grant.may_write) == (True, True)
+
+
+def test_a_plans_token_never_locks(admin):
+    task = make_waiting_task()
+    lease = leases.lease_of(task)
+    lease.phase = "plan"
+    token = run_token(lease)
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    ask(task)
+    assert not LeaseStateAccess().authenticate(token).may_lock
+
+
+def test_forged_and_ended_tokens_are_nothing(confirmed, admin):
+    access = LeaseStateAccess()
+    lease = leases.lease_of(confirmed)
+    token = run_token(lease)
+    for bad in ("", "x", "slr.a.b.c", token[:-1] + ("0" if token[-1] != "0" else "1")):
+        assert access.authenticate(bad) is None
+    leases.end(lease, actor=admin, reason="fenced")
+    assert access.authenticate(token) is None

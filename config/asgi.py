@@ -1,9 +1,72 @@
-"""The ASGI application, for uvicorn."""
+"""The ASGI application, for uvicorn. It also ends the agents' long polls when the server stops."""
 
+from __future__ import annotations
+
+import asyncio
 import os
+import signal
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any
 
 from django.core.asgi import get_asgi_application
+from django.core.checks import run_checks
+from django.db import connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.server")
+_django = get_asgi_application()
 
-application = get_asgi_application()
+from agents_app.hub import hub  # noqa: E402  after Django is set up
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Serve HTTP by Django and the server's life span by the hub."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    else:
+        await _django(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    problems = await asyncio.to_thread(_problems)
+    if problems:
+        await send({"type": "lifespan.startup.failed", "message": "\n".join(problems)})
+        return
+    hub().start()
+    _end_polls_on_signals()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    hub().shutdown()
+    await asyncio.to_thread(hub().join, 5)
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def _problems() -> list[str]:
+    """What management commands check before they start, and a server must check itself."""
+    try:
+        messages = run_checks(databases=["default"])
+        return [str(message) for message in messages if message.is_serious()]
+    finally:
+        connections.close_all()
+
+
+def _end_polls_on_signals() -> None:
+    """Wake the polls at the signal: the server says "shutdown" only after the last has ended."""
+    loop = asyncio.get_running_loop()
+
+    def chain(number: signal.Signals) -> None:
+        before = signal.getsignal(number)
+
+        def handle(signum: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(hub().shutdown)
+            if callable(before):
+                before(signum, frame)
+
+        signal.signal(number, handle)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        chain(number)

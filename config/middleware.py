@@ -1,24 +1,78 @@
-from collections.abc import Callable
+"""Middleware that works synchronously and asynchronously: a long poll must not hold a thread."""
 
-from django.http import HttpRequest, HttpResponse
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
+from whitenoise.middleware import WhiteNoiseMiddleware
+
+Handler = Callable[[HttpRequest], Any]
 
 #: Unfold's Alpine needs 'unsafe-eval'; inline scripts and other hosts stay forbidden.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; object-src 'none'; "
+    "frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
 
 
-class ContentSecurityPolicyMiddleware:
-    """Sets the policy on every answer."""
+@sync_and_async_middleware
+def content_security_policy(get_response: Handler) -> Handler:
+    """Set the policy on every answer that has none of its own."""
 
-    async_capable = False
-    sync_capable = True
+    if iscoroutinefunction(get_response):
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
+        async def answer(request: HttpRequest) -> HttpResponseBase:
+            response = await get_response(request)
+            response.headers.setdefault("Content-Security-Policy", POLICY)
+            return response
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+        return answer
+
+    def answer_sync(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+    return answer_sync
+
+
+@sync_and_async_middleware
+def static_files(get_response: Handler) -> Handler:
+    """Serve static files by whitenoise, whose own middleware is synchronous only."""
+    find: Callable[[HttpRequest], HttpResponseBase | None] = WhiteNoiseMiddleware(_nothing)
+
+    if iscoroutinefunction(get_response):
+
+        async def answer(request: HttpRequest) -> HttpResponseBase:
+            found = find(request)
+            if found is None:
+                pending: Awaitable[HttpResponseBase] = get_response(request)
+                return await pending
+            return _read_ahead(found)
+
+        return answer
+
+    return lambda request: find(request) or get_response(request)
+
+
+def _nothing(request: HttpRequest) -> None:
+    return None
+
+
+def _read_ahead(response: Any) -> HttpResponseBase:
+    """Give the file as asynchronous parts; they are small and on local disk."""
+    if response.streaming:
+        parts = response.streaming_content
+
+        async def stream() -> Any:
+            for part in parts:
+                yield part
+
+        response.streaming_content = stream()
+    answer: HttpResponseBase = response
+    return answer

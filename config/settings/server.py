@@ -1,60 +1,39 @@
-"""Settings of web, worker and controller, all from the environment. DEBUG is off by default.
+"""Settings of web, worker and controller, all from the environment; production by default.
 
-The table in README.md lists every variable with default and unit.
+``docs/settings.md`` lists every variable with its default and unit; it is made by
+``python -m config.settings_docs``.
 """
 
-import base64
+import os
 from pathlib import Path
+from typing import Any
 
 import environ
 
-from config.unfold import UNFOLD  # noqa: F401
+from config.unfold import UNFOLD as UNFOLD
 from tasks_app.conf import SlipwaySettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 env = environ.Env()
 
+# --- Secrets and addresses -----------------------------------------------------------------
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="")
-if DEBUG and not SECRET_KEY:
-    SECRET_KEY = "only-for-debugging-" + "x" * 50
+# Without DEBUG there is no default: slipway.E001 and E002 say so at start.
+SECRET_KEY = env.str("SECRET_KEY", default="only-for-debugging-" + "x" * 50 if DEBUG else "")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
+# --- Slipway: the fields of tasks_app/conf.py, SLIPWAY_<FIELD> -------------------------------
+_defaults: dict[str, Any] = {"work_directory": BASE_DIR / "var" / "work"}
+if DEBUG:
+    _defaults["encryption_keys"] = {"debug": b"only-for-debugging".ljust(32, b"x")}
+SLIPWAY = SlipwaySettings.from_environ(os.environ, **_defaults)
 
-def _keys(entries: list[str]) -> dict[str, bytes]:
-    """Parse "id:base64" entries; what is malformed is left to the checks (slipway.E003)."""
-    keys = {}
-    for entry in entries:
-        key_id, _, encoded = entry.partition(":")
-        try:
-            keys[key_id] = base64.b64decode(encoded, validate=True)
-        except ValueError:
-            keys[key_id] = b""
-    if not keys and DEBUG:
-        keys["debug"] = b"only-for-debugging".ljust(32, b"x")
-    return keys
-
-
-_defaults = {
-    name: field.default
-    for name, field in SlipwaySettings.__dataclass_fields__.items()
-    if name not in {"url", "encryption_keys", "agent_base_path", "database_direct_url"}
-}
-SLIPWAY = SlipwaySettings(
-    url=env.str("SLIPWAY_URL", default="http://127.0.0.1:8000"),
-    encryption_keys=_keys(env.list("SLIPWAY_ENCRYPTION_KEYS", default=[])),
-    agent_base_path=Path(env.str("SLIPWAY_AGENT_BASE_PATH", default=str(BASE_DIR / "var/work"))),
-    database_direct_url=env.str("DATABASE_DIRECT_URL", default=""),
-    **{
-        name: type(default)(env.float(f"SLIPWAY_{name.upper()}", default=default))
-        for name, default in _defaults.items()
-    },
-)
-
+# --- Applications --------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "unfold",
+    "unfold",  # before django.contrib.admin, whose templates it replaces
     "unfold.contrib.filters",
+    "unfold.contrib.forms",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -73,11 +52,12 @@ INSTALLED_APPS = [
     "agents_app.apps.AgentsAppConfig",
 ]
 
+# All of them work asynchronously too: a long poll must not hold a thread.
 MIDDLEWARE = [
     "tasks_app.api.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
-    "config.middleware.ContentSecurityPolicyMiddleware",
+    "config.middleware.static_files",
+    "config.middleware.content_security_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -103,55 +83,74 @@ TEMPLATES = [
     }
 ]
 
-# PostgreSQL only: LISTEN/NOTIFY, SKIP LOCKED and partial indexes are used everywhere.
+# --- Database: PostgreSQL only (LISTEN/NOTIFY, SKIP LOCKED, partial indexes) -----------------
 DATABASES = {
     "default": {
         **env.db("DATABASE_URL", default="postgres://slipway@127.0.0.1/slipway"),
+        # Connections stay in psycopg's pool, per process; Django's own reuse must be off.
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             "pool": {
                 "min_size": 1,
                 "max_size": env.int("DATABASE_POOL_SIZE", default=16),
-                "timeout": 10,
+                # Longer than this without a free connection is an error, in seconds.
+                "timeout": env.float("DATABASE_POOL_TIMEOUT_SECONDS", default=10.0),
             }
         },
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# --- People --------------------------------------------------------------------------------
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator",
-                 "CommonPasswordValidator")
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
 ]
 LOGIN_URL = "admin:login"
+SESSION_COOKIE_AGE = env.int("SESSION_SECONDS", default=12 * 3600)
 
+# --- Language and time ---------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
+USE_I18N = True
 USE_TZ = True
+
+# --- Static files --------------------------------------------------------------------------
 STATIC_URL = "static/"
-STATIC_ROOT = env.path("STATIC_ROOT", default=str(BASE_DIR / "var/static"))  # type: ignore[arg-type]
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "var" / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"] if (BASE_DIR / "static").is_dir() else []
+_STATIC_STORAGE = (
+    "django.contrib.staticfiles.storage.StaticFilesStorage"
+    if DEBUG
+    else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
-        if not DEBUG
-        else "django.contrib.staticfiles.storage.StaticFilesStorage"
-    },
+    "staticfiles": {"BACKEND": _STATIC_STORAGE},
 }
 
-# Behind TLS (production); scripts/server and the demo speak plain HTTP on loopback.
+# --- Security ------------------------------------------------------------------------------
+# HTTPS is ended by a proxy that sets X-Forwarded-Proto; off only on loopback and in tests.
 HTTPS = env.bool("HTTPS", default=not DEBUG)
-SECURE_SSL_REDIRECT = HTTPS and env.bool("HTTPS_REDIRECT", default=True)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SESSION_COOKIE_AGE = 12 * 3600
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-DATA_UPLOAD_MAX_MEMORY_SIZE = SLIPWAY.archive_bytes_max
+# Uploads are streamed by their views, which have limits of their own.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024**2
 
+# --- API -----------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "knox.auth.TokenAuthentication",
@@ -167,33 +166,49 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
     "DEFAULT_THROTTLE_RATES": {"user": env.str("API_RATE", default="1200/min")},
     "PAGE_SIZE": 50,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"TOKEN_TTL": None, "AUTO_REFRESH": False}
+REST_KNOX = {"TOKEN_TTL": None, "AUTO_REFRESH": False}  # each token's life is chosen when made
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Slipway",
+    "DESCRIPTION": "Plan, confirm and apply Terraform configurations.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",  # from this server: no page calls another host
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/v1/",
+}
 
-# libraries.md §2 has the measurements behind each value: short tasks, delivered once.
+# --- Background jobs: short, idempotent, never Terraform --------------------------------------
 Q_CLUSTER = {
     "name": "main",
-    "orm": "default",
+    "orm": "default",  # the same database: a job is queued with the row it is about
     "broker_class": "config.broker.ResilientORM",
-    "workers": 2,
-    "poll": 0.2,
+    "workers": env.int("WORKERS", default=2),
+    "poll": 0.2,  # seconds; 0.05 costs four times the queries
     "bulk": 1,
     "queue_limit": 2,
     "timeout": 60,
+    # Counted from the prefetch, not from the start: must exceed all that can wait before it.
     "retry": 600,
     "max_attempts": 1,
     "ack_failures": True,
-    "catch_up": False,
+    "catch_up": False,  # a schedule missed ten times runs once
     "save_limit": 500,
 }
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# --- Logging: one line per event, to stderr ---------------------------------------------------
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
+        "line": {
+            "()": "config.logs.LineFormatter",
+            "format": "{asctime} {levelname} {name} {message}",
+            "style": "{",
+        }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
 }

@@ -1,0 +1,82 @@
+"""For every test: its group, and a PostgreSQL where the environment names none."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from config import embedded
+
+GROUPS = ("unit", "db", "process", "cluster", "browser")
+#: Set by config.settings.test; the folder's name ends with the process id of the run.
+RUN_DIRECTORY = "SLIPWAY_TEST_RUN_DIRECTORY"
+
+pytest_plugins = ["tests.support.fixtures"]
+
+# Two shared cores make single examples slow without anything being wrong.
+hypothesis_settings.register_profile("slipway", deadline=None)
+hypothesis_settings.load_profile("slipway")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its group, the first folder below tests/."""
+    root = Path(__file__).parent
+    for item in items:
+        group = item.path.relative_to(root).parts[0]
+        if group in GROUPS:
+            item.add_marker(group)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Start this run's PostgreSQL before the first test database is made."""
+    from django.conf import settings
+
+    directory: Path = settings.TEST_RUN_DIRECTORY
+    if settings.DATABASES["default"]["HOST"] != str(directory / "postgres"):
+        return  # DATABASE_URL names one
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:  # the workers of pytest-xdist race
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        embedded.start(directory / "postgres", throw_away=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Clear away what killed runs left."""
+    if not hasattr(session.config, "workerinput"):
+        for directory in Path(tempfile.gettempdir()).glob("slipway-tests-*"):
+            if not _alive(directory.name.rpartition("-")[2]):
+                _remove(directory)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop and delete this run's PostgreSQL, once all workers have ended."""
+    directory = Path(os.environ.get(RUN_DIRECTORY, "/nonexistent"))
+    mine = directory.name == f"slipway-tests-{os.getpid()}"
+    if mine and not hasattr(config, "workerinput") and directory.exists():
+        _remove(directory)
+
+
+def _alive(pid: str) -> bool:
+    return not pid.isdigit() or Path("/proc", pid).exists()
+
+
+def _remove(directory: Path) -> None:
+    embedded.stop(directory / "postgres")
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_inherited_terraform_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The developer's own Terraform settings must not decide a test."""
+    for name in [name for name in os.environ if name.startswith("TF_")]:
+        monkeypatch.delenv(name)
+    yield

@@ -66,6 +66,21 @@ def complete_log(*, task: Task, phase: str, truncated: bool) -> None:
         LogStream.objects.filter(task=task, phase=phase).update(truncated=True)
 
 
+def mask_log(*, task: Task, phase: str, offset: int, length: int) -> None:
+    """Overwrite stored bytes in which a secret turned out to lie."""
+    with transaction.atomic():
+        stream = LogStream.objects.select_for_update().get(task=task, phase=phase)
+        for chunk in _chunks_from(stream, offset):
+            start, end = max(offset - chunk.offset, 0), min(offset + length - chunk.offset, chunk.size)
+            if start >= end:
+                break
+            context, ring = _context(stream, chunk.offset), keyring()
+            plain = bytearray(ring.decrypt(chunk.ciphertext, chunk.key_id, context))
+            plain[start:end] = b"*" * (end - start)
+            chunk.ciphertext, chunk.key_id = ring.encrypt(bytes(plain), context), ring.primary
+            chunk.save(update_fields=["ciphertext", "key_id"])
+
+
 def log_size(task: Task, phase: str) -> int:
     """Return how many bytes of a phase's log are stored."""
     return LogStream.objects.filter(task=task, phase=phase).values_list(

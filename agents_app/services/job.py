@@ -1,0 +1,144 @@
+"""The job of a lease: everything an agent needs to plan or apply one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.conf import settings
+
+from agents_app.schema import (
+    Credential,
+    EnvironmentVariable,
+    Job,
+    PlanReference,
+    StateBackend,
+    Variable,
+)
+from pods_app.models import Lease, Pool
+from pods_app.services import pool_credentials
+from pods_app.state_access import run_token
+from pods_app.states import LeasePhase
+from tasks_app.models import ConfigurationVersion, Plan, Task, Workspace
+from tasks_app.models import Variable as VariableRow
+from tasks_app.services.credentials import project_credentials
+from tasks_app.services.variables import task_variables
+
+STATE_USERNAME = "slipway"
+
+
+def jobs_for(leases: Iterable[Lease], pool: Pool) -> dict[UUID, Job]:
+    """Return the jobs of plan and apply leases by lease id.
+
+    Args:
+        leases: with ``task__workspace__project`` loaded.
+        pool: of the agent's pod; its proxy, CA bundle and credentials hold for every run.
+    """
+    leases = list(leases)
+    if not leases:
+        return {}
+    digests = dict(
+        ConfigurationVersion.objects.filter(
+            pk__in=[lease.task.configuration_id for lease in leases]
+        ).values_list("pk", "digest")
+    )
+    applied = [lease.task_id for lease in leases if lease.phase == LeasePhase.APPLY]
+    plans = {plan.pk: plan for plan in Plan.objects.filter(task__in=applied)} if applied else {}
+    shared = _pool_credentials(pool)
+    return {
+        lease.pk: _job(
+            lease, pool, digests[lease.task.configuration_id], plans.get(lease.task_id), shared
+        )
+        for lease in leases
+    }
+
+
+def _job(
+    lease: Lease, pool: Pool, configuration_digest: str, plan: Plan | None,
+    shared: dict[tuple[str, str], Credential],
+) -> Job:
+    task, workspace = lease.task, lease.task.workspace
+    variables, environment = _variables(task)
+    return Job(
+        task_id=task.pk,
+        workspace_id=workspace.pk,
+        workspace_name=workspace.name,
+        task_type=task.type,
+        engine=task.engine,
+        engine_version=task.engine_version,
+        working_directory=workspace.working_directory,
+        configuration_digest=configuration_digest,
+        destroy=task.destroy,
+        refresh_only=task.refresh_only,
+        targets=task.targets,
+        replace=task.replace,
+        variables=variables,
+        environment=environment,
+        credentials=list((shared | _project_credentials(workspace)).values()),
+        proxy=pool.proxy,
+        ca_bundle=pool.ca_bundle,
+        backend=_backend(lease),
+        plan=_plan_reference(plan) if plan else None,
+        lock_timeout_seconds=settings.SLIPWAY.state_lock_timeout_seconds,
+    )
+
+
+def _variables(task: Task) -> tuple[list[Variable], list[EnvironmentVariable]]:
+    terraform, environment = [], []
+    for variable in task_variables(task):
+        if variable.category == VariableRow.Category.TERRAFORM:
+            terraform.append(
+                Variable(
+                    name=variable.key, value=variable.value, hcl=variable.hcl,
+                    sensitive=variable.sensitive,
+                )
+            )
+        else:
+            environment.append(
+                EnvironmentVariable(
+                    name=variable.key, value=variable.value, sensitive=variable.sensitive
+                )
+            )
+    return terraform, environment
+
+
+def _pool_credentials(pool: Pool) -> dict[tuple[str, str], Credential]:
+    return {
+        (row.kind, row.host): _credential(row, secret) for row, secret in pool_credentials(pool)
+    }
+
+
+def _project_credentials(workspace: Workspace) -> dict[tuple[str, str], Credential]:
+    """A project's credential beats its pool's for the same kind and host."""
+    return {
+        (row.kind, row.host): _credential(row, secret)
+        for row, secret in project_credentials(workspace.project)
+    }
+
+
+def _credential(row, secret: str) -> Credential:  # type: ignore[no-untyped-def]
+    return Credential(
+        kind=row.kind, host=row.host, username=row.username, secret=secret,
+        known_hosts=row.known_hosts,
+    )
+
+
+def _backend(lease: Lease) -> StateBackend | None:
+    workspace = lease.task.workspace
+    if workspace.state_backend != Workspace.StateBackend.SLIPWAY:
+        return None
+    base = settings.SLIPWAY.url.rstrip("/")
+    return StateBackend(
+        address=f"{base}/api/state/v1/{workspace.pk}/",
+        username=STATE_USERNAME,
+        password=run_token(lease),
+    )
+
+
+def _plan_reference(plan: Plan) -> PlanReference:
+    return PlanReference(
+        plan_hash=plan.plan_hash,
+        manifest_digest=plan.manifest_digest,
+        terraform_version=plan.terraform_version,
+        bundle_stored=plan.bundle_id is not None,
+    )

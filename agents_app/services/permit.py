@@ -1,0 +1,27 @@
+"""The apply permit, as agents ask for it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from agents_app.schema import PermitReply, PermitRequest
+from agents_app.tokens import Caller
+from pods_app import permits
+
+
+def permit(caller: Caller, lease_id: UUID, epoch: int, message: PermitRequest) -> PermitReply:
+    """Grant the permit, or raise the reason why not; the same key gets the same answer.
+
+    Raises:
+        NotFound, StaleLease, PermitRefused, PlanVoid: as `permits.grant`.
+    """
+    seconds = permits.grant(
+        lease_id=lease_id,
+        epoch=epoch,
+        pod=caller.pod,
+        key=message.key,
+        plan_hash=message.plan_hash,
+        manifest_digest=message.manifest_digest,
+        path=message.path,
+    )
+    return PermitReply(valid_seconds=seconds)

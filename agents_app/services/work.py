@@ -1,0 +1,68 @@
+"""What an agent shall do now: level-triggered, always the whole wish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from agents_app.schema import Assignment, Directive, KnownAssignment, WorkReply, WorkRequest
+from agents_app.services.job import jobs_for
+from agents_app.tokens import Caller
+from pods_app.leases import Wish, mark_delivered, wishes
+
+_NEEDS_JOB = {Directive.PLAN, Directive.APPLY}
+
+
+def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply | None:
+    """Return the server's wishes if they differ from what the agent knows, else None.
+
+    An assignment the agent knows already comes without its job: the agent has it.
+
+    Args:
+        last: answer in any case; the poll is over.
+    """
+    wanted = wishes(caller.pod)
+    known = {_key(entry) for entry in message.known}
+    if not last and not _differs(wanted, message.known):
+        return None
+    fresh = [wish for wish in wanted if _of(wish) not in known]
+    jobs = jobs_for(
+        [wish.lease for wish in fresh if wish.directive in _NEEDS_JOB], caller.pod.pool
+    )
+    undelivered = [wish.lease for wish in fresh if wish.lease.delivered_at is None]
+    if undelivered:
+        mark_delivered(undelivered)
+    return WorkReply(
+        assignments=[
+            Assignment(
+                lease_id=wish.lease.pk,
+                epoch=wish.lease.epoch,
+                task_id=wish.lease.task_id,
+                workspace_id=wish.lease.task.workspace_id,
+                directive=Directive(wish.directive),
+                keep_directory=wish.keep_directory,
+                job=jobs.get(wish.lease.pk),
+            )
+            for wish in wanted
+        ]
+    )
+
+
+def _key(entry: KnownAssignment) -> tuple[UUID, int, str]:
+    return entry.lease_id, entry.epoch, entry.directive
+
+
+def _of(wish: Wish) -> tuple[UUID, int, str]:
+    return wish.lease.pk, wish.lease.epoch, wish.directive
+
+
+def _differs(wanted: list[Wish], known: Iterable[KnownAssignment]) -> bool:
+    """A lease the agent is ending and the server has forgotten is no difference: it is over."""
+    here = {_of(wish) for wish in wanted}
+    ids = {wish.lease.pk for wish in wanted}
+    there = {
+        _key(entry)
+        for entry in known
+        if entry.directive != Directive.END or entry.lease_id in ids
+    }
+    return here != there

@@ -1,0 +1,85 @@
+import uuid
+
+import pytest
+
+from pods_app.models import ApplyPermit, Installation
+from pods_app.services import lose_pod
+from tasks_app.models import Event
+from tasks_app.services.tasks import confirm_task
+from tests.support.racing import race
+
+
+@pytest.fixture
+def confirmed(agent, planning, admin):
+    agent.finish_plan()
+    confirm_task(actor=admin, task_id=planning.pk, plan_hash="a" * 64)
+    planning.refresh_from_db()
+    return planning
+
+
+def ask(agent, lease=None, key=None, epoch=None, **changes):
+    body = {
+        "key": str(key or uuid.uuid4()), "plan_hash": "a" * 64, "manifest_digest": "b" * 64,
+        "path": "kept", **changes,
+    }
+    query = {} if epoch is None else {"epoch": epoch}
+    return agent.call("POST", "permit", lease, body=body, **query)
+
+
+def test_a_permit_lets_the_apply_go_ahead(agent, confirmed, settings):
+    reply = ask(agent)
+    assert (reply.status, reply.json) == (
+        200, {"valid_seconds": settings.SLIPWAY.permit_seconds_kept}
+    )
+    confirmed.refresh_from_db()
+    assert (confirmed.status, confirmed.apply_path) == ("applying", "kept")
+
+
+def test_a_lost_reply_is_safe_to_repeat_and_another_key_is_refused(agent, confirmed):
+    key = uuid.uuid4()
+    assert ask(agent, key=key).content == ask(agent, key=key).content
+    reply = ask(agent)
+    assert (reply.status, reply.problem) == (409, "permit-refused")
+
+
+def test_many_requests_at_once_get_one_permit(agent, confirmed):
+    lease = agent.lease
+    replies = race([lambda: ask(agent, lease)] * 4)
+    assert sorted(reply.status for reply in replies) == [200, 409, 409, 409]
+    assert Event.objects.filter(kind="task.applying").count() == 1
+
+
+@pytest.mark.parametrize("changes", [{"plan_hash": "c" * 64}, {"manifest_digest": "c" * 64}])
+def test_what_was_not_confirmed_is_refused(agent, confirmed, changes):
+    assert ask(agent, **changes).problem == "permit-refused"
+    assert not ApplyPermit.objects.exists()
+
+
+def test_a_stale_epoch_gets_no_permit(agent, confirmed):
+    assert ask(agent, epoch=9).problem == "stale-lease"
+    assert not ApplyPermit.objects.exists()
+    assert Event.objects.filter(kind="agent.stale_write", task=confirmed).exists()
+
+
+def test_an_agent_that_was_lost_gets_no_permit(agent, confirmed, admin):
+    lease = agent.lease
+    lose_pod(agent.pod.pk, actor=admin, cause="test")
+    assert ask(agent, lease).problem == "stale-lease"
+    assert not ApplyPermit.objects.exists()
+
+
+def test_another_agent_gets_no_permit(agent, confirmed, new_agent):
+    assert ask(new_agent("b"), agent.lease).status == 404
+    assert not ApplyPermit.objects.exists()
+
+
+def test_a_restored_database_gives_no_permit(agent, confirmed):
+    Installation.objects.update(doubt="restored")
+    reply = ask(agent)
+    assert (reply.status, reply.json["detail"]) == (409, "restored")
+
+
+@pytest.mark.parametrize("field", ["key", "path"])
+def test_a_malformed_request_names_its_field(agent, confirmed, field):
+    reply = ask(agent, **{field: "x"}) if field == "path" else ask(agent, key="x")
+    assert (reply.status, reply.json["field"]) == (400, field)

@@ -133,7 +133,7 @@ def url(wanted: Path) -> str:
     lines = _postmaster(directory)
     if lines is None:
         raise EmbeddedError(f"No PostgreSQL runs on {directory}; start it first.")
-    return f"postgres://postgres@{quote(lines[4], safe='')}:{lines[3]}/postgres"
+    return f"postgres://postgres@/postgres?host={quote(lines[4])}"
 
 
 def _postmaster(directory: Path) -> list[str] | None:

@@ -40,7 +40,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     from django.conf import settings
 
     directory: Path = settings.TEST_RUN_DIRECTORY
-    if settings.DATABASES["default"]["HOST"] != str(directory / "postgres"):
+    if settings.DATABASES["default"]["OPTIONS"].get("host") != str(directory / "postgres"):
         return  # DATABASE_URL names one
     directory.mkdir(exist_ok=True)
     with (directory / "lock").open("w") as lock:  # the workers of pytest-xdist race

@@ -84,18 +84,20 @@ TEMPLATES = [
 ]
 
 # --- Database: PostgreSQL only (LISTEN/NOTIFY, SKIP LOCKED, partial indexes) -----------------
+_database = env.db("DATABASE_URL", default="postgres://slipway@127.0.0.1/slipway")
 DATABASES = {
     "default": {
-        **env.db("DATABASE_URL", default="postgres://slipway@127.0.0.1/slipway"),
+        **_database,
         # Connections stay in psycopg's pool, per process; Django's own reuse must be off.
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
+            **_database.get("OPTIONS", {}),  # sslmode and what else the address says
             "pool": {
                 "min_size": 1,
                 "max_size": env.int("DATABASE_POOL_SIZE", default=16),
                 # Longer than this without a free connection is an error, in seconds.
                 "timeout": env.float("DATABASE_POOL_TIMEOUT_SECONDS", default=10.0),
-            }
+            },
         },
     }
 }

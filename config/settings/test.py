@@ -16,7 +16,6 @@ TEST_RUN_DIRECTORY = Path(
         "SLIPWAY_TEST_RUN_DIRECTORY", f"{tempfile.gettempdir()}/slipway-tests-{os.getpid()}"
     )
 )
-_SOCKET = quote(str(TEST_RUN_DIRECTORY / "postgres"), safe="")
 _KEYS = {name: base64.b64encode(name.encode() * 8).decode() for name in ("new1", "old1")}
 
 os.environ.update(
@@ -30,7 +29,9 @@ os.environ.update(
 )
 os.environ.setdefault("LOG_LEVEL", "WARNING")
 os.environ.setdefault("DATABASE_POOL_SIZE", "40")
-os.environ.setdefault("DATABASE_URL", f"postgres://postgres@{_SOCKET}:5432/postgres")
+os.environ.setdefault(
+    "DATABASE_URL", f"postgres://postgres@/postgres?host={quote(str(TEST_RUN_DIRECTORY))}/postgres"
+)
 
 from config.settings.server import *  # noqa: E402, F403
 from config.settings.server import REST_FRAMEWORK as _REST_FRAMEWORK  # noqa: E402

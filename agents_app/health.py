@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, F, QuerySet
+from django.db.models import Exists, F
 from django.db.models.functions import Now
 
 from agents_app.models import Listening
@@ -66,21 +66,21 @@ def note_listening() -> None:
         cursor.execute(_NOTE, {"gap": GAP_SECONDS})
 
 
-def silent_pods() -> QuerySet[ManagedPod]:
-    """Return the online pods whose agents are lost, with ``age`` of the last heartbeat."""
+def silent_pods() -> list[tuple[ManagedPod, timedelta]]:
+    """Return the online pods whose agents are lost, with the age of the last heartbeat."""
     now = ClockTimestamp()
     limit = now - timedelta(seconds=settings.SLIPWAY.agent_lost_seconds)
     listened = Listening.objects.filter(
         since__lt=limit, seen_at__gt=now - timedelta(seconds=GAP_SECONDS)
     )
-    return (
+    pods = (
         ManagedPod.objects.filter(
             Exists(listened), phase=PodPhase.ONLINE, last_heartbeat__lt=limit
         )
         .annotate(age=Now() - F("last_heartbeat"))
-        .select_related("pool")
         .order_by("pod_name")
     )
+    return [(pod, pod.age) for pod in pods]
 
 
 def check_agents(actor: Actor = HEALTH, *, dry_run: bool = False) -> list[ManagedPod]:
@@ -90,8 +90,8 @@ def check_agents(actor: Actor = HEALTH, *, dry_run: bool = False) -> list[Manage
         The pods that were declared lost, or would be.
     """
     lost = []
-    for pod in silent_pods():
-        seconds = int(pod.age.total_seconds())
-        if dry_run or lose_pod(pod.pk, actor=actor, cause=f"no heartbeat for {seconds} s"):
+    for pod, age in silent_pods():
+        cause = f"no heartbeat for {int(age.total_seconds())} s"
+        if dry_run or lose_pod(pod.pk, actor=actor, cause=cause):
             lost.append(pod)
     return lost

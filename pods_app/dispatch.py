@@ -20,7 +20,8 @@ from packaging.version import Version
 
 from pods_app.leases import lease_of, promote, release, start, unended
 from pods_app.locking import impatient, pod_accepts_work, pool_accepts_work, take_idle_slot
-from pods_app.models import Lease, ManagedPod, Pool, PodSlot, WorkDirectory
+from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
+from pods_app.notify import notify_controller
 from pods_app.states import DirectoryState, LeasePhase, LeaseState, PodPhase, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.exceptions import IllegalTransition, NoCapacity
@@ -249,3 +250,9 @@ def yield_reservations(queue: Iterable[Task]) -> int:
                 lease, actor=DISPATCH, reason="the reservation yielded to waiting work"
             )
     return yielded
+
+
+def fill_slots() -> None:
+    """A slot became free or a task startable: place what waits, without waiting for the tick."""
+    dispatch_pass()
+    notify_controller()

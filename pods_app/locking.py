@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from pods_app.models import Lease, ManagedPod, Pool, PodSlot
+from pods_app.models import Lease, ManagedPod, PodSlot, Pool
 from pods_app.states import SlotStatus
 
 

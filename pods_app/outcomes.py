@@ -11,16 +11,17 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from tasks_app.services.state import release_leftover_lock
 
+from pods_app.dispatch import fill_slots
 from pods_app.leases import FINISHED, end, find_lease, hold
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
-from tasks_app.exceptions import StaleLease
+from tasks_app.exceptions import Conflict, StaleLease
 from tasks_app.models import StateLock, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.plans import PlanFacts, task_planned
-from tasks_app.services.state import release_leftover_lock
 from tasks_app.states import FINAL, Status, TaskType
 from tasks_app.transitions import transition
 
@@ -183,6 +184,30 @@ def _applied(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
     if target != Status.INTERRUPTED and not report.state_recovered:
         # The process is gone and its state is here: a lock it left behind protects nothing.
         release_leftover_lock(task=task, actor=actor)
+
+
+def end_reported(*, lease_id: UUID, epoch: int, pod: ManagedPod, detail: str = "") -> None:
+    """The agent let a lease go and its process tree is gone. Repeating it is harmless.
+
+    An agent may also let go of what it was not asked to: a plan is then made again, a waiting
+    plan loses its reservation, an apply without permit is placed again.
+
+    Raises:
+        NotFound, StaleLease: as `leases.find_lease`.
+        Conflict: a permitted apply ends with its result, never like this.
+    """
+    actor = Actor.agent(pod.agent_id)
+    with transaction.atomic():
+        lease = find_lease(lease_id, epoch, pod, lock=True)
+        if lease.state == LeaseState.ENDED:
+            return
+        task = lease.task
+        if task.status in {Status.APPLYING, Status.APPLY_UNKNOWN}:
+            raise Conflict("The apply was permitted; report its result instead.")
+        end(lease, actor=actor, reason=detail or "the agent let go")
+        if task.status == Status.PLANNING:
+            _plan_again(task, lease, actor, detail or "the agent let the plan go")
+        transaction.on_commit(fill_slots, robust=True)
 
 
 def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:

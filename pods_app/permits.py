@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import ExpressionWrapper, Value
 from django.db.models.fields import DateTimeField
+from tasks_app.services.state import state_position
 
 from pods_app.incarnation import installation
 from pods_app.leases import end, get_lease
@@ -19,7 +20,6 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Workspace
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import state_position
 from tasks_app.states import Status
 from tasks_app.transitions import transition
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.db import transaction
 
-from pods_app.dispatch import DISPATCH, dispatch_pass, dispatch_task
+from pods_app.dispatch import DISPATCH, dispatch_task, fill_slots
 from pods_app.leases import end, lease_of, release
-from pods_app.notify import notify_agent, notify_controller
+from pods_app.notify import notify_agent
 from pods_app.services import place_in_pool
 from tasks_app.models import Task
 from tasks_app.states import FINAL, Status
@@ -52,10 +52,3 @@ def on_cancel_requested(sender: Any, task: Task, **kwargs: Any) -> None:
     lease = lease_of(task)
     if lease is not None:
         notify_agent(lease.slot.pod.agent_id)
-
-
-def fill_slots() -> None:
-    """A slot became free or a task startable: place what waits, without waiting for the tick."""
-    dispatch_pass()
-    notify_controller()
-

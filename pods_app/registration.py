@@ -14,7 +14,7 @@ from django.db.models import Q
 
 from pods_app.leases import unended
 from pods_app.locking import lock_pod
-from pods_app.models import ManagedPod, Pool, PodSlot, PoolToken
+from pods_app.models import ManagedPod, PodSlot, Pool, PoolToken
 from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease, resumed
 from pods_app.states import LeasePhase, PodPhase, PoolKind

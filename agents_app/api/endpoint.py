@@ -8,7 +8,7 @@ threads of their own, so that they never delay a permit.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,7 +31,7 @@ from tasks_app.exceptions import StaleLease, TooLarge
 from tasks_app.transitions import record
 
 Result = TypeVar("Result")
-View = Callable[..., Awaitable[HttpResponseBase]]
+View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 #: Small requests; what they wait for is the database.
 _SMALL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="agents-api")
@@ -149,7 +149,7 @@ def with_lease(
 def _audit_stale(request: HttpRequest, caller: Caller, lease_id: UUID, epoch: int) -> None:
     lease = Lease.objects.select_related("task").filter(pk=lease_id).first()
     record(
-        "agent.stale_write", actor=caller.actor, task=lease and lease.task, lease=lease,
+        "agent.stale_write", actor=caller.actor, task=lease.task if lease else None, lease=lease,
         cause="the lease is over or its epoch is another",
         data={"call": f"{request.method} {request.path.rpartition('/')[2]}", "epoch": epoch},
     )

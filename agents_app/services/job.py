@@ -21,6 +21,7 @@ from pods_app.state_access import run_token
 from pods_app.states import LeasePhase
 from tasks_app.models import ConfigurationVersion, Plan, Task, Workspace
 from tasks_app.models import Variable as VariableRow
+from tasks_app.models.project import AbstractCredential
 from tasks_app.services.credentials import project_credentials
 from tasks_app.services.variables import task_variables
 
@@ -116,7 +117,7 @@ def _project_credentials(workspace: Workspace) -> dict[tuple[str, str], Credenti
     }
 
 
-def _credential(row, secret: str) -> Credential:  # type: ignore[no-untyped-def]
+def _credential(row: AbstractCredential, secret: str) -> Credential:
     return Credential(
         kind=row.kind, host=row.host, username=row.username, secret=secret,
         known_hosts=row.known_hosts,

@@ -351,13 +351,3 @@ def test_the_self_check_is_quiet_where_notifications_arrive(agent, hub, caplog):
     with caplog.at_level(logging.ERROR, "agents_app.hub"):
         run(body())
     assert caplog.text == ""
-
-
-def test_assigning_takes_few_queries(agent, planning, django_assert_max_num_queries):
-    from agents_app.schema import WorkRequest
-    from agents_app.services.work import next_work
-
-    message = WorkRequest.model_validate(agent.work_request())
-    with django_assert_max_num_queries(10):
-        caller = tokens.authenticate(agent.token)
-        assert next_work(caller, message, last=False).assignments

@@ -1,0 +1,115 @@
+"""Retention: plans, logs, state versions, answers of repeated requests and old queue rows.
+
+A task, its events and its summary stay for ever; what goes are the large contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
+
+from tasks_app.actors import Actor
+from tasks_app.models import Blob, IdempotencyKey, LogStream, Plan, StateVersion
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.states import FINAL
+from tasks_app.transitions import record
+
+_BATCH = 200
+_IDEMPOTENCY_HOURS = 24
+
+
+def _older_than(days: float) -> Any:
+    return ClockTimestamp() - timedelta(days=days)
+
+
+def _old_plans() -> QuerySet[Plan]:
+    return Plan.objects.filter(
+        task__status__in=FINAL, created_at__lt=_older_than(settings.SLIPWAY.retention_plan_days)
+    ).exclude(bundle=None, json=None, text=None)
+
+
+def _old_logs() -> QuerySet[LogStream]:
+    return LogStream.objects.filter(
+        task__finished_at__lt=_older_than(settings.SLIPWAY.retention_log_days)
+    )
+
+
+def _old_states() -> QuerySet[StateVersion]:
+    """All but the newest versions of each workspace; their rows stay, their contents go."""
+    return (
+        StateVersion.objects.exclude(blob=None)
+        .annotate(
+            age_rank=Window(
+                RowNumber(), partition_by=F("workspace"), order_by=F("serial").desc()
+            )
+        )
+        .filter(age_rank__gt=settings.SLIPWAY.retention_state_versions)
+    )
+
+
+def _old_answers() -> QuerySet[IdempotencyKey]:
+    return IdempotencyKey.objects.filter(
+        created_at__lt=ClockTimestamp() - timedelta(hours=_IDEMPOTENCY_HOURS)
+    )
+
+
+def _old_queue_rows() -> Iterator[QuerySet[Any]]:
+    from django_q.models import Failure, Success
+
+    limit = _older_than(settings.SLIPWAY.retention_queue_days)
+    yield Success.objects.filter(stopped__lt=limit)
+    yield Failure.objects.filter(stopped__lt=limit)
+
+
+def _purge_plans() -> int:
+    purged = 0
+    while rows := list(_old_plans().values_list("pk", "bundle", "json", "text")[:_BATCH]):
+        with transaction.atomic():
+            Plan.objects.filter(pk__in=[row[0] for row in rows]).update(
+                bundle=None, json=None, text=None
+            )
+            Blob.objects.filter(pk__in=[b for row in rows for b in row[1:] if b]).delete()
+        purged += len(rows)
+    return purged
+
+
+def _purge_states() -> int:
+    purged = 0
+    while rows := list(_old_states().values_list("pk", "blob")[:_BATCH]):
+        with transaction.atomic():
+            StateVersion.objects.filter(pk__in=[row[0] for row in rows]).update(blob=None)
+            Blob.objects.filter(pk__in=[row[1] for row in rows]).delete()
+        purged += len(rows)
+    return purged
+
+
+def _purge_queue() -> int:
+    return sum(rows.delete()[0] for rows in _old_queue_rows())
+
+
+_CLASSES: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {
+    "plans": (lambda: _old_plans().count(), _purge_plans),
+    "logs": (lambda: _old_logs().count(), lambda: _old_logs().delete()[0]),
+    "state_versions": (lambda: _old_states().count(), _purge_states),
+    "idempotency_keys": (lambda: _old_answers().count(), lambda: _old_answers().delete()[0]),
+    "queue_rows": (lambda: sum(rows.count() for rows in _old_queue_rows()), _purge_queue),
+}
+
+
+def purge(*, dry_run: bool = False) -> dict[str, int]:
+    """Apply every retention class.
+
+    Returns:
+        How many rows of each class were purged, or would be.
+    """
+    counts = {name: (count if dry_run else apply)() for name, (count, apply) in _CLASSES.items()}
+    if not dry_run and any(counts.values()):
+        record("retention.purged", actor=Actor.system("purge"), data=counts)
+    return counts
+

@@ -1,0 +1,391 @@
+"""State: append-only encrypted versions and Terraform's lock.
+
+Lock order: the task's row first (where one is named), then the workspace's row, which
+serialises everybody who writes or locks its state. Confirmations and permits hold the task's
+row and read the position; a version stored by somebody else voids waiting plans afterwards,
+each under its own task's lock and in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from tasks_app import blobs
+from tasks_app.actors import Actor
+from tasks_app.exceptions import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    StateConflict,
+    StateLocked,
+    TooLarge,
+)
+from tasks_app.models import Blob, Event, StateLock, StateVersion, Task, Workspace
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.permissions import Action, require
+from tasks_app.signals import state_unlocked_by_force
+from tasks_app.states import Status, TaskType
+from tasks_app.transitions import lock_task, record, transition
+
+
+@dataclass(frozen=True)
+class StateFacts:
+    """What Slipway reads of a state document."""
+
+    serial: int
+    lineage: str
+    terraform_version: str
+
+
+def parse_state(content: bytes) -> StateFacts:
+    """Return the facts of a state document.
+
+    Raises:
+        TooLarge: above ``state_bytes_max``.
+        InvalidInput: not a Terraform state of version 4.
+    """
+    limit = settings.SLIPWAY.state_bytes_max
+    if len(content) > limit:
+        raise TooLarge(f"The state has {len(content)} bytes, more than the allowed {limit}.")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise InvalidInput("The state is not a JSON document.", field="state") from None
+    if not isinstance(document, dict):
+        raise InvalidInput("The state is not a JSON object.", field="state")
+    serial, lineage = document.get("serial"), document.get("lineage")
+    if document.get("version") != 4:
+        raise InvalidInput("Only state of version 4 is understood.", field="version")
+    if not isinstance(serial, int) or isinstance(serial, bool) or not 0 <= serial < 2**62:
+        raise InvalidInput("The state has no serial number.", field="serial")
+    if not isinstance(lineage, str) or not 0 < len(lineage) <= 64:
+        raise InvalidInput("The state has no lineage.", field="lineage")
+    return StateFacts(serial, lineage, str(document.get("terraform_version", ""))[:30])
+
+
+def current_version(workspace: Workspace) -> StateVersion | None:
+    """Return the newest version, None only if there never was one."""
+    return StateVersion.objects.filter(workspace=workspace).order_by("-serial").first()
+
+
+def state_position(workspace: Workspace) -> tuple[str, int | None]:
+    """Return lineage and serial of the current state; ("", None) when there is none."""
+    row = (
+        StateVersion.objects.filter(workspace=workspace)
+        .order_by("-serial")
+        .values_list("lineage", "serial")
+        .first()
+    )
+    return row or ("", None)
+
+
+def read_state(version: StateVersion) -> bytes:
+    """Return the document.
+
+    Raises:
+        DecryptionFailed: it cannot be read; never mistaken for an absent state.
+        NotFound: its contents were purged by the retention rules.
+    """
+    if version.blob is None:
+        raise NotFound(f"The contents of state {version.serial} were purged.")
+    return blobs.read_all(version.blob)
+
+
+def store_state(
+    *, workspace: Workspace, content: bytes, lock_id: str, actor: Actor, task_id: UUID | None = None
+) -> StateVersion:
+    """Store a state under the lock ``lock_id``; durable when this returns.
+
+    Repeating the same content is accepted without a new version, because Terraform resends a
+    request whose reply was lost.
+
+    Args:
+        task_id: of the run that writes; its lock must be its own.
+
+    Raises:
+        InvalidInput, TooLarge: the content.
+        Conflict: the lock is not held by this writer.
+        StateConflict: another lineage, or a serial that does not follow.
+    """
+    facts = parse_state(content)
+    with transaction.atomic():
+        if task_id is not None:
+            lock_task(task_id)
+        _lock_workspace(workspace)
+        held = open_lock(workspace)
+        if held is None or held.lock_id != lock_id:
+            raise Conflict("The state is not locked under this ID; lock it first.")
+        if held.task_id != task_id or (task_id is None and held.user != actor.user):
+            raise Conflict("The state is locked by somebody else.")
+        cause = f"task {task_id}" if task_id else "written over HTTP"
+        version = _append(
+            workspace, content, facts, actor=actor, task_id=task_id, cause=cause
+        )
+    void_waiting_plans(workspace, except_task=task_id)
+    return version
+
+
+def _append(
+    workspace: Workspace, content: bytes, facts: StateFacts, *, actor: Actor,
+    task_id: UUID | None, cause: str,
+) -> StateVersion:
+    current = current_version(workspace)
+    digest = hashlib.sha256(content).hexdigest()
+    if current is not None:
+        if (current.serial, current.digest) == (facts.serial, digest):
+            return current
+        if current.lineage != facts.lineage:
+            raise StateConflict(
+                f"The state belongs to lineage {facts.lineage}, the current one to "
+                f"{current.lineage}: these are two different states."
+            )
+        if facts.serial <= current.serial:
+            raise StateConflict(
+                f"Serial {facts.serial} does not follow the current {current.serial}; "
+                "give it a higher one."
+            )
+    blob = blobs.store([content], Blob.Retention.STATE)
+    version = StateVersion.objects.create(
+        workspace=workspace, serial=facts.serial, lineage=facts.lineage,
+        terraform_version=facts.terraform_version, digest=digest, size=len(content), blob=blob,
+        task_id=task_id, created_by=actor.user, cause=cause[:250],
+    )
+    record(
+        "state.stored", actor=actor, workspace=workspace, cause=cause,
+        task=Task.objects.filter(pk=task_id).first() if task_id else None,
+        data={"serial": facts.serial, "bytes": len(content)},
+    )
+    return version
+
+
+def _lock_workspace(workspace: Workspace) -> None:
+    Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
+
+
+def void_waiting_plans(workspace: Workspace, *, except_task: UUID | None) -> int:
+    """Discard waiting plans that were made on another state; returns how many.
+
+    Called after the version is committed: a confirmation that comes between is refused by its
+    own check, and a permit by its own.
+    """
+    position = state_position(workspace)
+    waiting = Task.objects.filter(
+        workspace=workspace, type=TaskType.PLAN_AND_APPLY, status=Status.APPLY_PENDING
+    ).exclude(pk=except_task)
+    voided = 0
+    for task_id in waiting.values_list("pk", flat=True):
+        with transaction.atomic():
+            task = lock_task(task_id)
+            planned_on = (task.plan.state_lineage, task.plan.state_serial)
+            if task.status != Status.APPLY_PENDING or planned_on == position:
+                continue
+            transition(
+                task, Status.DISCARDED, actor=Actor.system("state"),
+                cause=f"the plan became void: the state moved from serial {planned_on[1]} to "
+                f"{position[1]}",
+            )
+            voided += 1
+    return voided
+
+
+def upload_state(
+    *, actor: Actor, workspace: Workspace, content: bytes, message: str = ""
+) -> StateVersion:
+    """Bring in a raw state, lineage kept.
+
+    Raises:
+        NotFound, NotPermitted, InvalidInput, TooLarge, StateConflict.
+        StateLocked, Conflict: somebody works with the state.
+    """
+    require(actor, Action.WRITE_STATE, workspace)
+    facts = parse_state(content)
+    with transaction.atomic():
+        _lock_workspace(workspace)
+        _refuse_in_use(workspace)
+        version = _append(
+            workspace, content, facts, actor=actor, task_id=None, cause=message or "uploaded"
+        )
+    void_waiting_plans(workspace, except_task=None)
+    return version
+
+
+def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion) -> StateVersion:
+    """Make an older version current again, as a new version with a higher serial.
+
+    Raises:
+        As :func:`upload_state`.
+    """
+    require(actor, Action.WRITE_STATE, workspace)
+    document = json.loads(read_state(version))
+    with transaction.atomic():
+        _lock_workspace(workspace)
+        _refuse_in_use(workspace)
+        current = current_version(workspace)
+        assert current is not None  # noqa: S101  # there is at least ``version``
+        document["serial"] = current.serial + 1
+        content = json.dumps(document, indent=2).encode()
+        new = _append(
+            workspace, content, parse_state(content), actor=actor, task_id=None,
+            cause=f"rolled back to serial {version.serial}",
+        )
+    void_waiting_plans(workspace, except_task=None)
+    return new
+
+
+def _refuse_in_use(workspace: Workspace) -> None:
+    held = open_lock(workspace)
+    if held is not None:
+        raise StateLocked(
+            "The state is locked; wait for its holder, or force the lock open.", holder=held.info
+        )
+    _refuse_while_applying(workspace)
+
+
+def _refuse_while_applying(workspace: Workspace) -> None:
+    running = Task.objects.filter(
+        workspace=workspace, status__in=[Status.APPLYING, Status.APPLY_UNKNOWN]
+    ).first()
+    if running is not None:
+        raise Conflict(f"Task #{running.number} is {running.status}; wait until it has ended.")
+
+
+# --- the lock -----------------------------------------------------------------------------
+
+
+def open_lock(workspace: Workspace) -> StateLock | None:
+    """Return the lock that is held now, if any."""
+    return StateLock.objects.select_related("user").filter(
+        workspace=workspace, released_at=None
+    ).first()
+
+
+def lock_state(
+    *, workspace: Workspace, info: dict[str, Any], actor: Actor, task: Task | None = None,
+    lease_id: UUID | None = None,
+) -> StateLock:
+    """Grant Terraform's lock; the same ID again is granted again (its reply was lost).
+
+    The caller decided whether this actor may lock; for a run it holds the task's row.
+
+    Raises:
+        InvalidInput: no ID.
+        StateLocked: somebody else holds it; ``holder`` is their LockInfo.
+        Conflict: a person while a task applies.
+    """
+    lock_id = info.get("ID")
+    if not isinstance(lock_id, str) or not 0 < len(lock_id) <= 128:
+        raise InvalidInput("LockInfo has no ID.", field="ID")
+    with transaction.atomic():
+        _lock_workspace(workspace)
+        held = open_lock(workspace)
+        owner = (task.pk if task else None, None if task else actor.user)
+        if held is not None:
+            if held.lock_id == lock_id and (held.task_id, held.user) == owner:
+                return held
+            raise StateLocked(holder=held.info)
+        if task is None:
+            _refuse_while_applying(workspace)
+        lock = StateLock.objects.create(
+            workspace=workspace, lock_id=lock_id, info=info, task=task, lease_id=lease_id,
+            user=None if task else actor.user,
+        )
+        record(
+            "state.locked", actor=actor, workspace=workspace, task=task,
+            data={"id": lock_id, "operation": str(info.get("Operation", ""))[:50]},
+        )
+    return lock
+
+
+def unlock_state(*, workspace: Workspace, lock_id: str, actor: Actor) -> None:
+    """Release the lock with this ID; released before is fine.
+
+    Raises:
+        Conflict: somebody else holds the lock; ``holder`` is their LockInfo.
+    """
+    with transaction.atomic():
+        _lock_workspace(workspace)
+        held = open_lock(workspace)
+        if held is None:
+            if StateLock.objects.filter(workspace=workspace, lock_id=lock_id).exists():
+                return
+            raise Conflict("The state is not locked.")
+        if held.lock_id != lock_id:
+            raise Conflict("The state is locked under another ID.", holder=held.info)
+        _release(held, actor, "state.unlocked")
+
+
+def _release(lock: StateLock, actor: Actor, kind: str, cause: str = "", **fields: Any) -> None:
+    StateLock.objects.filter(pk=lock.pk).update(released_at=ClockTimestamp(), **fields)
+    record(
+        kind, actor=actor, workspace=lock.workspace, task=lock.task, cause=cause,
+        data={"id": lock.lock_id},
+    )
+
+
+def release_leftover_lock(*, task: Task, actor: Actor) -> None:
+    """Release what a run that provably ended left locked; the caller holds the task's row."""
+    _lock_workspace(task.workspace)
+    held = open_lock(task.workspace)
+    if held is not None and held.task_id == task.pk:
+        _release(held, actor, "state.unlocked", "the run ended without unlocking")
+
+
+def force_unlock_state(*, actor: Actor, workspace: Workspace, comment: str = "") -> StateLock:
+    """Take the lock away from its holder, whose later writes are refused.
+
+    Raises:
+        NotFound, NotPermitted; Conflict: it is not locked.
+    """
+    require(actor, Action.FORCE_UNLOCK, workspace)
+    with transaction.atomic():
+        found = open_lock(workspace)
+        if found is not None and found.task_id:
+            lock_task(found.task_id)
+        _lock_workspace(workspace)
+        held = open_lock(workspace)
+        if held is None:
+            raise Conflict("The state is not locked.")
+        _release(held, actor, "state.force_unlocked", comment, forced_by=actor.user)
+        held.refresh_from_db()
+        state_unlocked_by_force.send(sender=StateLock, lock=held)
+    return held
+
+
+def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
+    """Take in a state that Terraform could not upload (``errored.tfstate``).
+
+    Where it follows the current state and the run still holds its lock it becomes the current
+    version and the lock is released; otherwise it stays with the task as evidence.
+
+    Returns:
+        Whether it became the current version.
+    """
+    with transaction.atomic():
+        lock_task(task.pk)
+        _lock_workspace(task.workspace)
+        held = open_lock(task.workspace)
+        reason = "its lock was taken away" if held is None or held.task_id != task.pk else ""
+        if not reason:
+            try:
+                with transaction.atomic():
+                    _append(
+                        task.workspace, content, parse_state(content), actor=actor,
+                        task_id=task.pk, cause="recovered after a failed upload",
+                    )
+                assert held is not None  # noqa: S101
+                _release(held, actor, "state.unlocked", "its state was recovered")
+                return True
+            except (StateConflict, InvalidInput, TooLarge) as refusal:
+                reason = refusal.detail
+        Event.objects.create(
+            kind="state.quarantined", actor=actor.name, task=task, workspace=task.workspace,
+            cause=f"The recovered state was not made current: {reason}",
+        )
+    return False

@@ -1,0 +1,200 @@
+"""Variables: immutable versions in three scopes, workspace before project before global."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models import Max, Q, QuerySet
+
+from tasks_app.actors import Actor
+from tasks_app.environment_names import refusal
+from tasks_app.exceptions import InvalidInput
+from tasks_app.keyring import keyring
+from tasks_app.models import Project, Task, TaskVariable, Variable, VariableVersion, Workspace
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.permissions import Action, require
+from tasks_app.redaction import SECRET_LENGTH_MIN
+from tasks_app.transitions import record
+
+_TERRAFORM_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
+_KEY_LENGTH_MAX = 128
+VALUE_BYTES_MAX = 128 * 1024  # what one environment variable can hold (MAX_ARG_STRLEN)
+Category = Variable.Category
+_PRECEDENCE = {Variable.Scope.GLOBAL: 0, Variable.Scope.PROJECT: 1, Variable.Scope.WORKSPACE: 2}
+
+
+@dataclass(frozen=True)
+class ResolvedVariable:
+    """A variable with its value, for a run."""
+
+    key: str
+    value: str
+    category: str
+    hcl: bool
+    sensitive: bool
+
+
+def set_variable(
+    *, actor: Actor, key: str, value: str, category: str = Category.TERRAFORM,
+    workspace: Workspace | None = None, project: Project | None = None, hcl: bool = False,
+    sensitive: bool = False, description: str = "",
+) -> Variable:
+    """Create a variable, or give it a new version.
+
+    Args:
+        workspace, project: its scope; neither is global.
+
+    Raises:
+        NotFound, NotPermitted: by role; a global variable needs a manager of every project.
+        InvalidInput: names the field.
+    """
+    require(actor, *_scope_right(workspace, project))
+    _check(key, value, category, hcl=hcl, sensitive=sensitive)
+    ring = keyring()
+    with transaction.atomic():
+        scope = {"workspace": workspace, "project": None if workspace else project}
+        variable, created = Variable.objects.select_for_update(of=("self",)).get_or_create(
+            **scope, category=category, key=key, deleted_at=None,
+            defaults={"hcl": hcl, "sensitive": sensitive, "description": description},
+        )
+        if not created:
+            variable.hcl, variable.sensitive, variable.description = hcl, sensitive, description
+            variable.save(update_fields=["hcl", "sensitive", "description"])
+        last = variable.versions.aggregate(last=Max("number"))["last"] or 0
+        VariableVersion.objects.create(
+            variable=variable, number=last + 1, hcl=hcl, sensitive=sensitive,
+            value_ciphertext=ring.encrypt(value.encode(), f"variable/{variable.pk}/{last + 1}"),
+            key_id=ring.primary, created_by=actor.user,
+        )
+        record(
+            "variable.set", actor=actor, workspace=workspace,
+            data={"key": key, "scope": variable.scope, "version": last + 1},
+        )
+    return variable
+
+
+def _scope_right(
+    workspace: Workspace | None, project: Project | None
+) -> tuple[Action, Workspace | Project | None]:
+    if workspace is None and project is None:
+        return Action.OPERATE, None
+    return Action.CHANGE_VARIABLES, workspace or project
+
+
+def _check(key: str, value: str, category: str, *, hcl: bool, sensitive: bool) -> None:
+    if category not in Category.values:
+        raise InvalidInput(f"Use one of {', '.join(Category.values)}.", field="category")
+    if not key or len(key) > _KEY_LENGTH_MAX:
+        raise InvalidInput(f"Between 1 and {_KEY_LENGTH_MAX} characters.", field="key")
+    if category == Category.TERRAFORM and not _TERRAFORM_NAME.match(key):
+        raise InvalidInput(
+            "A Terraform variable's name has letters, digits, _ and -, and begins with a letter.",
+            field="key",
+        )
+    if category == Category.ENVIRONMENT:
+        if reason := refusal(key):
+            raise InvalidInput(reason, field="key")
+        if hcl:
+            raise InvalidInput("Only Terraform variables can be HCL.", field="hcl")
+    if "\0" in value or len(value.encode()) > VALUE_BYTES_MAX:
+        raise InvalidInput(
+            f"At most {VALUE_BYTES_MAX} bytes, without NUL; put larger values into a file of the "
+            "configuration.",
+            field="value",
+        )
+    if hcl and not value.strip():
+        raise InvalidInput("An HCL expression cannot be empty; write null or \"\".", field="value")
+    if sensitive and len(value.strip()) < SECRET_LENGTH_MIN:
+        raise InvalidInput(
+            f"A sensitive value needs at least {SECRET_LENGTH_MIN} characters: shorter ones "
+            "cannot be kept out of logs.",
+            field="value",
+        )
+
+
+def delete_variable(*, actor: Actor, variable: Variable) -> None:
+    """Remove a variable from later tasks; those that refer to its versions keep them.
+
+    Raises:
+        NotFound, NotPermitted.
+    """
+    require(actor, *_scope_right(variable.workspace, variable.project))
+    with transaction.atomic():
+        Variable.objects.filter(pk=variable.pk, deleted_at=None).update(
+            deleted_at=ClockTimestamp()
+        )
+        record(
+            "variable.deleted", actor=actor, workspace=variable.workspace,
+            data={"key": variable.key, "scope": variable.scope},
+        )
+
+
+def _effective(workspace: Workspace) -> list[Variable]:
+    """Return the variables that hold for a workspace, by precedence."""
+    scope = (
+        Q(workspace=workspace)
+        | Q(project=workspace.project_id)
+        | Q(workspace=None, project=None)
+    )
+    found: dict[tuple[str, str], Variable] = {}
+    rows = Variable.objects.filter(scope, deleted_at=None)
+    for variable in sorted(rows, key=lambda row: _PRECEDENCE[row.scope]):
+        found[variable.category, variable.key] = variable
+    return list(found.values())
+
+
+def _newest(variables: list[Variable]) -> QuerySet[VariableVersion]:
+    return (
+        VariableVersion.objects.select_related("variable")
+        .filter(variable__in=variables)
+        .order_by("variable", "-number")
+        .distinct("variable")
+    )
+
+
+def snapshot_variables(task: Task) -> None:
+    """Bind the newest versions of all variables to a new task."""
+    TaskVariable.objects.bulk_create(
+        TaskVariable(task=task, version=version)
+        for version in _newest(_effective(task.workspace))
+    )
+
+
+def task_variables(task: Task) -> list[ResolvedVariable]:
+    """Return what a run of ``task`` gets: Terraform variables as of its creation, environment
+    variables as of now, because credentials rotate.
+
+    Raises:
+        DecryptionFailed: a value cannot be read.
+    """
+    bound = VariableVersion.objects.select_related("variable").filter(
+        pk__in=task.variables.values("version"), variable__category=Category.TERRAFORM
+    )
+    environment = [v for v in _effective(task.workspace) if v.category == Category.ENVIRONMENT]
+    return [_resolve(version) for version in (*bound, *_newest(environment))]
+
+
+def _resolve(version: VariableVersion) -> ResolvedVariable:
+    plain = keyring().decrypt(
+        version.value_ciphertext, version.key_id,
+        f"variable/{version.variable_id}/{version.number}",
+    )
+    return ResolvedVariable(
+        key=version.variable.key, value=plain.decode(), category=version.variable.category,
+        hcl=version.hcl, sensitive=version.sensitive,
+    )
+
+
+def current_value(variable: Variable) -> str | None:
+    """Return the newest value, None if it is sensitive: those are never shown again."""
+    version = variable.versions.first()
+    if version is None or variable.sensitive or version.sensitive:
+        return None
+    return _resolve(version).value
+
+
+def sensitive_values(task: Task) -> list[str]:
+    """Return the values that must not appear in the task's logs."""
+    return [variable.value for variable in task_variables(task) if variable.sensitive]

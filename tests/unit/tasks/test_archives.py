@@ -1,0 +1,106 @@
+import gzip
+import io
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_app.archives import ArchiveLimits, check_archive, extract
+from tasks_app.exceptions import ArchiveRefused
+
+LIMITS = ArchiveLimits(unpacked_bytes=1_000_000, files=20, ratio=50)
+
+
+def pack(*entries, data=b"x"):
+    """Entries are names, or TarInfo objects."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for entry in entries:
+            info = entry if isinstance(entry, tarfile.TarInfo) else tarfile.TarInfo(entry)
+            if info.isfile():
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+            else:
+                tar.addfile(info)
+    return buffer.getvalue()
+
+
+def check(content):
+    return check_archive(io.BytesIO(content), len(content), LIMITS)
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_a_good_archive_is_counted_and_unpacked(tmp_path):
+    script = tarfile.TarInfo("./scripts/run.sh")
+    script.mode = 0o755
+    content = pack("main.tf", "modules/a/main.tf", script, special("empty", tarfile.DIRTYPE))
+    assert check(content).files == 3
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(content)
+    target = tmp_path / "out"
+    target.mkdir()
+    extract(packed, target, LIMITS)
+    assert sorted(str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()) == [
+        "main.tf", "modules/a/main.tf", "scripts/run.sh",
+    ]
+    assert (target / "scripts/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (target / "main.tf").stat().st_mode & 0o777 == 0o644
+    assert (target / "empty").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("../evil.tf", "outside"),
+        ("a/../../evil.tf", "outside"),
+        ("/etc/passwd", "outside"),
+        (".terraform/providers/x", ".terraform"),
+        ("sub/.terraform/modules.json", ".terraform"),
+        ("a\\b.tf", "characters"),
+        ("a\nb.tf", "characters"),
+        ("n" * 300, "longer"),
+        (special("link", tarfile.SYMTYPE, "/etc/passwd"), "link"),
+        (special("link", tarfile.SYMTYPE, "main.tf"), "link"),
+        (special("hard", tarfile.LNKTYPE, "main.tf"), "link"),
+        (special("null", tarfile.CHRTYPE), "neither"),
+        (special("fifo.auto.tfvars", tarfile.FIFOTYPE), "neither"),
+    ],
+)
+def test_what_is_refused_is_named(entry, reason):
+    name = entry if isinstance(entry, str) else entry.name
+    with pytest.raises(ArchiveRefused, match=reason) as refusal:
+        check(pack("main.tf", entry))
+    assert name[:50] in refusal.value.detail
+
+
+@pytest.mark.parametrize("names", [("a.tf", "a.tf"), ("Main.tf", "main.tf")])
+def test_duplicates_are_refused(names):
+    with pytest.raises(ArchiveRefused, match="twice"):
+        check(pack(*names))
+
+
+def test_too_many_too_large_too_dense():
+    with pytest.raises(ArchiveRefused, match="20 entries"):
+        check(pack(*[f"{n}.tf" for n in range(21)]))
+    with pytest.raises(ArchiveRefused, match="bytes in all"):
+        check(pack("a.tf", data=b"\0" * 1_000_001))
+    with pytest.raises(ArchiveRefused, match="densely"):
+        check(pack("a.tf", data=b"\0" * 900_000))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar"), pack("a")[:-20]])
+def test_what_is_no_complete_archive(content):
+    with pytest.raises(ArchiveRefused):
+        check(content)
+
+
+@given(st.binary(max_size=400))
+def test_garbage_is_refused_and_never_raises_anything_else(content):
+    with pytest.raises(ArchiveRefused):
+        check(gzip.compress(content))

@@ -37,6 +37,10 @@ class SlipwaySettings:
         "Below it agents keep work directories; the same on every agent of the installation",
         "absolute path", Path("/var/lib/slipway/work"),
     )
+    agents_directory: Path = _setting(
+        "Where the agents of pools of local processes keep their journal and log",
+        "absolute path", Path("/var/lib/slipway/agents"),
+    )
     database_direct_url: str = _setting(
         "PostgreSQL's own address, for LISTEN, where a pooler stands before DATABASE_URL",
         "URL; empty: as DATABASE_URL", "",

@@ -24,7 +24,10 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 # --- Slipway: the fields of tasks_app/conf.py, SLIPWAY_<FIELD> -------------------------------
-_defaults: dict[str, Any] = {"work_directory": BASE_DIR / "var" / "work"}
+_defaults: dict[str, Any] = {
+    "work_directory": BASE_DIR / "var" / "work",
+    "agents_directory": BASE_DIR / "var" / "agents",
+}
 if DEBUG:
     _defaults["encryption_keys"] = {"debug": b"only-for-debugging".ljust(32, b"x")}
 SLIPWAY = SlipwaySettings.from_environ(os.environ, **_defaults)

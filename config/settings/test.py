@@ -24,6 +24,7 @@ os.environ.update(
         "SECRET_KEY": "only-for-tests-" + "k" * 50,
         "SLIPWAY_ENCRYPTION_KEYS": ",".join(f"{name}:{key}" for name, key in _KEYS.items()),
         "SLIPWAY_WORK_DIRECTORY": str(TEST_RUN_DIRECTORY / "work"),
+        "SLIPWAY_AGENTS_DIRECTORY": str(TEST_RUN_DIRECTORY / "agents"),
         "HTTPS": "false",
     }
 )

@@ -21,7 +21,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "SSL_CERT_FILE", "SLIPWAY_
 
 
 class LocalHosting:
-    """Runs `manage.py run_agent` for each pod, with its files under ``var/agents/<pod>``."""
+    """Runs `manage.py run_agent` for each pod, with its files under ``SLIPWAY_AGENTS_DIRECTORY/<pod>``."""
 
     def create(self, pool: Pool, pod: ManagedPod, token: str) -> None:
         """Start the agent and note its process in the pod's row."""
@@ -62,7 +62,8 @@ class LocalHosting:
 
 
 def _directory(pod: ManagedPod) -> Path:
-    return Path(settings.BASE_DIR) / "var" / "agents" / pod.pod_name
+    agents: Path = settings.SLIPWAY.agents_directory
+    return agents / pod.pod_name
 
 
 def start_time(pid: int) -> str | None:

@@ -28,16 +28,14 @@ def job_of(agent):
 
 
 def test_a_job_says_what_to_run(workspace, job_of, settings):
-    task = make_task(
-        workspace, destroy=True, targets=["time_static.a"], replace=['x.y["k"]']
-    )
+    task = make_task(workspace, targets=["time_static.a"], replace=['x.y["k"]'])
     job = job_of()
     assert (job.task_id, job.workspace_id) == (task.pk, workspace.pk)
     assert (job.workspace_name, job.task_type) == (workspace.name, "plan_and_apply")
     assert (job.engine, job.engine_version) == ("terraform", "1.11.4")
     assert job.working_directory == "live/eu"
     assert job.configuration_digest == task.configuration.digest
-    assert (job.destroy, job.refresh_only) == (True, False)
+    assert (job.destroy, job.refresh_only) == (False, False)
     assert (job.targets, job.replace) == (["time_static.a"], ['x.y["k"]'])
     assert job.lock_timeout_seconds == settings.SLIPWAY.state_lock_timeout_seconds
     assert job.plan is None

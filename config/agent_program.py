@@ -8,4 +8,5 @@ class AgentProgramConfig(AppConfig):
 
     def import_models(self) -> None:
         """Load none: they need pods_app, tasks_app and the user model."""
+        assert self.apps is not None
         self.models = self.apps.all_models[self.label]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
 from django.core.checks import run_checks
@@ -19,7 +19,7 @@ _django = get_asgi_application()
 from agents_app.hub import hub  # noqa: E402  after Django is set up
 
 Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -27,7 +27,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     else:
-        await _django(scope, receive, send)
+        await _django(scope, cast(Any, receive), cast(Any, send))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -101,8 +101,10 @@ def check_database(
     connection = connections["default"]
     if connection.vendor != "postgresql":
         return [
-            Error("Set DATABASE_URL to a PostgreSQL: postgres://user:password@host/name.",
-                  id="slipway.E005")
+            Error(
+                "Set DATABASE_URL to a PostgreSQL: postgres://user:password@host/name.",
+                id="slipway.E005",
+            )
         ]
     try:
         with connection.cursor() as cursor:
@@ -113,8 +115,9 @@ def check_database(
             version, synchronous = cursor.fetchone()
     except DatabaseError as error:
         return [
-            Error(f"Start PostgreSQL or correct DATABASE_URL: {str(error).strip()}",
-                  id="slipway.E007")
+            Error(
+                f"Start PostgreSQL or correct DATABASE_URL: {str(error).strip()}", id="slipway.E007"
+            )
         ]
     found: list[CheckMessage] = []
     if version < POSTGRESQL_MIN:
@@ -123,7 +126,10 @@ def check_database(
         )
     if synchronous == "off":
         found.append(
-            Error("Set synchronous_commit = on for this database: otherwise a crash loses state "
-                  "that Terraform was told is saved.", id="slipway.E006")
+            Error(
+                "Set synchronous_commit = on for this database: otherwise a crash loses state "
+                "that Terraform was told is saved.",
+                id="slipway.E006",
+            )
         )
     return found

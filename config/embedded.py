@@ -94,15 +94,36 @@ def start(wanted: Path, *, throw_away: bool = False) -> str:
             shutil.chown(directory, user, user)
         directory.chmod(0o700)
         if not (directory / "PG_VERSION").exists():
-            _run("initdb", "-D", str(directory), "-U", "postgres", "--auth=trust",
-                 "--encoding=UTF8", "--locale=C.UTF-8", user=user)
+            _run(
+                "initdb",
+                "-D",
+                str(directory),
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                user=user,
+            )
         socket = find_suitable_socket_dir(directory, Path("/var/tmp"))
         if user and socket != directory:
             shutil.chown(socket, user, user)
         settings = _SETTINGS | (_THROW_AWAY if throw_away else {})
         options = [f"-k '{socket}'", *(f"-c {name}='{value}'" for name, value in settings.items())]
-        _run("pg_ctl", "-D", str(directory), "-l", str(directory / "log"), "-w",
-             "-t", str(_START_SECONDS), "-o", " ".join(options), "start", user=user)
+        _run(
+            "pg_ctl",
+            "-D",
+            str(directory),
+            "-l",
+            str(directory / "log"),
+            "-w",
+            "-t",
+            str(_START_SECONDS),
+            "-o",
+            " ".join(options),
+            "start",
+            user=user,
+        )
     except Exception as error:
         raise EmbeddedError(f"PostgreSQL did not start: {error}\n{_log_end(directory)}") from error
     return url(wanted)

@@ -1,6 +1,6 @@
 """The whole platform on this machine: PostgreSQL, web, worker, controller and local agents.
 
-    python -m config.launch      what `scripts/server` runs: all of it until Ctrl+C
+python -m config.launch      what `scripts/server` runs: all of it until Ctrl+C
 """
 
 from __future__ import annotations
@@ -77,8 +77,11 @@ class Platform:
         """Run a management command; returns its standard output."""
         self.check()
         return processes.run(
-            title, [sys.executable, "manage.py", *arguments], cwd=BASE_DIR,
-            environment=self._environment, log=self._log("setup"),
+            title,
+            [sys.executable, "manage.py", *arguments],
+            cwd=BASE_DIR,
+            environment=self._environment,
+            log=self._log("setup"),
         )
 
     def check(self) -> None:
@@ -88,7 +91,9 @@ class Platform:
         for child in self._children:
             if child.process.poll() is not None:
                 code = child.process.returncode
-                raise Failed(f"{child.name} ended with code {code}.\n{processes.log_end(child.log)}")
+                raise Failed(
+                    f"{child.name} ended with code {code}.\n{processes.log_end(child.log)}"
+                )
 
     # --- starting and stopping ---------------------------------------------------------------
 
@@ -111,17 +116,29 @@ class Platform:
         self.token = seeded["token"]
         self.say("Starting web, worker and controller")
         python = sys.executable
-        self._begin("web", python, "-m", "uvicorn", "config.asgi:application",
-                    "--host", "127.0.0.1", "--port", str(self.port), "--no-access-log",
-                    "--timeout-graceful-shutdown", "5")
+        self._begin(
+            "web",
+            python,
+            "-m",
+            "uvicorn",
+            "config.asgi:application",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--no-access-log",
+            "--timeout-graceful-shutdown",
+            "5",
+        )
         self._begin("worker", python, "manage.py", "qcluster")
         self._begin("controller", python, "manage.py", "run_controller", "--stop-pods")
         self._wait_ready()
 
     def _begin(self, name: str, *command: str) -> None:
         self._children.append(
-            processes.start(name, command, cwd=BASE_DIR, environment=self._environment,
-                            log=self._log(name))
+            processes.start(
+                name, command, cwd=BASE_DIR, environment=self._environment, log=self._log(name)
+            )
         )
 
     def _wait_ready(self) -> None:

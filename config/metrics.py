@@ -16,8 +16,10 @@ from tasks_app.states import FINAL
 class _DatabaseCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         tasks = GaugeMetricFamily("slipway_tasks", "Unfinished tasks", labels=["status"])
-        counted = Task.objects.exclude(status__in=FINAL).values_list("status").annotate(
-            number=Count("id")
+        counted = (
+            Task.objects.exclude(status__in=FINAL)
+            .values_list("status")
+            .annotate(number=Count("id"))
         )
         for status, number in counted.order_by():
             tasks.add_metric([status], number)

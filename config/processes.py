@@ -55,7 +55,9 @@ def adopt_orphans() -> None:
 def run(
     title: str, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], log: Path
 ) -> str:
-    """Run a step to its end; returns its standard output. Both outputs go to ``log``.
+    """Run a step to its end; returns its standard output, which may be secret.
+
+    ``log`` gets its standard error.
 
     Raises:
         Failed: it ended with another code than 0.
@@ -63,10 +65,15 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         result = subprocess.run(
-            list(command), cwd=cwd, env=dict(environment), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=output, start_new_session=True, check=False,
+            list(command),
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+            check=False,
         )
-        output.write(result.stdout)
     if result.returncode:
         raise Failed(f"{title} failed with exit code {result.returncode}.\n{log_end(log)}")
     return result.stdout.decode()
@@ -88,8 +95,13 @@ def start(
     # A session of its own: Ctrl+C reaches this process alone, which stops the others in order.
     with log.open("ab") as output:
         process = subprocess.Popen(
-            list(command), cwd=cwd, env=dict(environment), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, start_new_session=True,
+            list(command),
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
             preexec_fn=end_with_parent,  # safe: no other thread runs yet
         )
     return Child(name, process, log)

@@ -31,19 +31,23 @@ class SlipwaySettings:
     )
     url: str = _setting(
         "Address under which agents and Terraform reach this installation",
-        "URL", "http://127.0.0.1:8000",
+        "URL",
+        "http://127.0.0.1:8000",
     )
     work_directory: Path = _setting(
         "Below it agents keep work directories; the same on every agent of the installation",
-        "absolute path", Path("/var/lib/slipway/work"),
+        "absolute path",
+        Path("/var/lib/slipway/work"),
     )
     agents_directory: Path = _setting(
         "Where the agents of pools of local processes keep their journal and log",
-        "absolute path", Path("/var/lib/slipway/agents"),
+        "absolute path",
+        Path("/var/lib/slipway/agents"),
     )
     database_direct_url: str = _setting(
         "PostgreSQL's own address, for LISTEN, where a pooler stands before DATABASE_URL",
-        "URL; empty: as DATABASE_URL", "",
+        "URL; empty: as DATABASE_URL",
+        "",
     )
 
     # Sizes.
@@ -57,7 +61,8 @@ class SlipwaySettings:
     )
     bundle_bytes_max: int = _setting(
         "Largest plan bundle; a larger plan applies only from its kept directory",
-        "bytes", 256 * MIB,
+        "bytes",
+        256 * MIB,
     )
     state_bytes_max: int = _setting("Largest state", "bytes", 100 * MIB)
     log_bytes_max: int = _setting(
@@ -80,14 +85,16 @@ class SlipwaySettings:
     # Applies.
     permit_seconds_kept: float = _setting(
         "How long after its permit an apply in a kept directory may take the state lock",
-        "seconds", 120.0,
+        "seconds",
+        120.0,
     )
     state_lock_timeout_seconds: int = _setting(
         "How long an apply waits for a state lock that somebody else holds", "seconds", 60
     )
     reservation_yield_seconds: float = _setting(
         "How long startable work waits in a full pool before the oldest reserved slot yields",
-        "seconds", 60.0,
+        "seconds",
+        60.0,
     )
 
     # What is kept how long.
@@ -96,7 +103,8 @@ class SlipwaySettings:
     )
     keep_warm_seconds: float = _setting(
         "How long a plan that waits for a confirmation keeps its directory and slot",
-        "seconds", 86400.0,
+        "seconds",
+        86400.0,
     )
     retention_plan_days: int = _setting("How long plans of finished tasks stay", "days", 90)
     retention_log_days: int = _setting("How long logs of finished tasks stay", "days", 365)

@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,8 +74,7 @@ def _remove(directory: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_inherited_terraform_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_inherited_terraform_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own Terraform settings must not decide a test."""
     for name in [name for name in os.environ if name.startswith("TF_")]:
         monkeypatch.delenv(name)
-    yield

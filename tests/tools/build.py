@@ -138,7 +138,9 @@ def _lay_out_large(mirror: Path) -> None:
     directory = mirror / FAULT_LARGE[0] / FAULT_LARGE[1] / target()
     directory.mkdir(parents=True)
     shutil.copy2(binaries / _binary(FAULT_LARGE), directory)
-    _write_pad(directory / "pad.bin", LARGE_BYTES - (directory / _binary(FAULT_LARGE)).stat().st_size)
+    _write_pad(
+        directory / "pad.bin", LARGE_BYTES - (directory / _binary(FAULT_LARGE)).stat().st_size
+    )
 
 
 def _lay_out_large_zipped(mirror: Path) -> None:
@@ -172,21 +174,43 @@ def _binary(package: tuple[str, str]) -> str:
 def _build_binaries(directory: Path) -> None:
     for package in (FAULT, FAULT_LARGE):
         flags = f"-s -w -X main.address={package[0]}"
-        _go("build", "-trimpath", "-ldflags", flags, "-o", str(directory / _binary(package)), ".",
-            cwd=SOURCE)
+        _go(
+            "build",
+            "-trimpath",
+            "-ldflags",
+            flags,
+            "-o",
+            str(directory / _binary(package)),
+            ".",
+            cwd=SOURCE,
+        )
     with tempfile.TemporaryDirectory() as name:
         module = Path(name)
         _go("mod", "init", "slipway.example/time", cwd=module)
         _go("get", f"{TIME_MODULE}@v{TIME[1]}", cwd=module)
-        _go("build", "-trimpath", "-ldflags", "-s -w", "-o", str(directory / _binary(TIME)),
-            TIME_MODULE, cwd=module)
+        _go(
+            "build",
+            "-trimpath",
+            "-ldflags",
+            "-s -w",
+            "-o",
+            str(directory / _binary(TIME)),
+            TIME_MODULE,
+            cwd=module,
+        )
 
 
 def _go(*arguments: str, cwd: Path) -> None:
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     result = subprocess.run(
-        ["go", *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_BUILD_SECONDS,
+        ["go", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_BUILD_SECONDS,
     )
     if result.returncode:
         raise BuildFailed(f"go {arguments[0]}: {result.stdout[-1500:]}")
@@ -194,7 +218,9 @@ def _go(*arguments: str, cwd: Path) -> None:
 
 if __name__ == "__main__":
     makers = {
-        "unpacked": unpacked_mirror, "zipped": zipped_mirror,
-        "large": large_mirror, "large-zipped": large_zipped_mirror,
+        "unpacked": unpacked_mirror,
+        "zipped": zipped_mirror,
+        "large": large_mirror,
+        "large-zipped": large_zipped_mirror,
     }
     print(makers[(sys.argv[1:] or ["unpacked"])[0]]())

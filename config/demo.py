@@ -1,0 +1,258 @@
+"""`scripts/demo`: the main job from start to end, through the HTTP API.
+
+    python -m config.demo [--json]
+
+It starts an installation of its own below ``var/demo``, makes a workspace, plans, confirms,
+applies, and shows how long the apply took to start: from the kept directory, and once more by the
+normal path. Exit code 0 only if the apply succeeded and its resource really exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from config.launch import BASE_DIR, Platform, free_port, fresh_directory
+from config.processes import Failed
+
+_EXAMPLE = BASE_DIR / "examples" / "hello"
+_TASK_SECONDS = 120
+_POLL_SECONDS = 0.1
+_PLAN_ENDS = {
+    "apply_pending",
+    "success",
+    "planned_and_finished",
+    "failed",
+    "cancelled",
+    "discarded",
+}
+_APPLY_ENDS = {"applied", "failed", "cancelled", "interrupted", "apply_unknown"}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened; the document of ``--json``."""
+
+    status: str
+    path: str
+    path_reason: str
+    confirm_to_first_action_ms: float | None
+    normal_path_ms: float | None
+    normal_path_status: str
+    resource_exists: bool
+    resource_in_state: bool
+    total_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the apply succeeded and the resource exists."""
+        return self.status == "applied" and self.resource_exists and self.resource_in_state
+
+
+class Api:
+    """The REST API, as its users call it."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._client = httpx.Client(
+            base_url=f"{platform.url}/api/v1/",
+            headers={"Authorization": f"Token {platform.token}"},
+            timeout=30,
+        )
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Return the JSON answer.
+
+        Raises:
+            Failed: the API refused; the message is its explanation.
+        """
+        self._platform.check()
+        answer = self._client.request(method, path, **arguments)
+        if answer.is_error:
+            raise Failed(f"{method} {path} was refused ({answer.status_code}): {answer.text}")
+        return answer.json() if answer.content else None
+
+    def log(self, task: str, phase: str, offset: int) -> tuple[str, int]:
+        """Return what a log has from ``offset`` on, and the next offset."""
+        part = self.call("GET", f"tasks/{task}/log/", params={"phase": phase, "offset": offset})
+        return part["text"], part["next_offset"]
+
+    def wait(self, task: str, ends: set[str], meanwhile: Callable[[], None]) -> dict[str, Any]:
+        """Poll a task until its status is one of ``ends``."""
+        deadline = time.monotonic() + _TASK_SECONDS
+        while time.monotonic() < deadline:
+            found: dict[str, Any] = self.call("GET", f"tasks/{task}/")
+            meanwhile()
+            if found["status"] in ends:
+                return found
+            time.sleep(_POLL_SECONDS)
+        raise Failed(f"The task is still {found['status']} after {_TASK_SECONDS} s.")
+
+
+def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:
+    """Play the story on a running platform."""
+    started = time.monotonic()
+    hello = platform.directory / "hello.txt"
+    workspace = api.call("POST", "workspaces/", json={"name": "hello"})["id"]
+    say("Made workspace hello")
+    _upload(api, workspace)
+    _set_variable(api, workspace, "path", str(hello))
+    _set_variable(api, workspace, "greeting", "Hello from Slipway")
+    say(f"Uploaded {_EXAMPLE.relative_to(BASE_DIR)} and set its variables")
+
+    task = _plan(api, workspace, say)
+    say(f"Confirmed plan {task['plan_hash'][:12]}")
+    applied = _apply(api, task, say)
+    exists = hello.exists() and hello.read_text().strip() == "Hello from Slipway"
+    in_state = _in_state(api, workspace)
+
+    say("Once more, by the normal path: another greeting, its kept directory removed")
+    _set_variable(api, workspace, "greeting", "Hello again")
+    second = _plan(api, workspace, lambda line: None)
+    shutil.rmtree(_directory(platform, workspace, second["id"]))
+    again = _apply(api, second, lambda line: None)
+    return Story(
+        status=applied["status"],
+        path=applied["apply_path"],
+        path_reason=applied["apply_path_reason"],
+        confirm_to_first_action_ms=first_action_ms(applied),
+        normal_path_ms=first_action_ms(again) if again["apply_path"] == "normal" else None,
+        normal_path_status=again["status"],
+        resource_exists=exists,
+        resource_in_state=in_state,
+        total_seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def first_action_ms(task: dict[str, Any]) -> float | None:
+    """Return the time from the confirmation to the first resource action."""
+    value = task["confirm_to_first_action_ms"]
+    return None if value is None else round(float(value), 1)
+
+
+def _plan(api: Api, workspace: str, say: Callable[[str], None]) -> dict[str, Any]:
+    task = api.call("POST", f"workspaces/{workspace}/plan/", json={"type": "plan_and_apply"})
+    say("Planning")
+    planned = api.wait(task["id"], _PLAN_ENDS, _follow(api, task["id"], "plan", say))
+    if planned["status"] != "apply_pending":
+        text, _ = api.log(task["id"], "plan", 0)
+        raise Failed(f"The plan is {planned['status']}: {planned.get('error', '')}\n{text}")
+    counts = api.call("GET", f"tasks/{task['id']}/plan/")["summary"]
+    say(f"Plan: +{counts['to_add']} ~{counts['to_change']} -{counts['to_destroy']}")
+    return planned
+
+
+def _apply(api: Api, task: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    api.call(
+        "POST",
+        f"tasks/{task['id']}/apply/",
+        json={"plan_hash": task["plan_hash"], "comment": "by scripts/demo"},
+    )
+    return api.wait(task["id"], _APPLY_ENDS, _follow(api, task["id"], "apply", say))
+
+
+def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Callable[[], None]:
+    """Return a function that says the lines a log has gained."""
+    offset = 0
+    rest = ""
+
+    def more() -> None:
+        nonlocal offset, rest
+        text, offset = api.log(task, phase, offset)
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            say(f"  | {line}")
+
+    return more
+
+
+def _upload(api: Api, workspace: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as packed:
+        for file in sorted(_EXAMPLE.iterdir()):
+            packed.add(file, file.name)
+    api.call(
+        "POST",
+        f"workspaces/{workspace}/configurations/",
+        content=archive.getvalue(),
+        headers={"Content-Type": "application/gzip"},
+    )
+
+
+def _set_variable(api: Api, workspace: str, key: str, value: str) -> None:
+    api.call(
+        "POST",
+        f"workspaces/{workspace}/variables/",
+        json={"key": key, "value": value, "category": "terraform"},
+    )
+
+
+def _in_state(api: Api, workspace: str) -> bool:
+    """Whether the newest version of the state holds a resource."""
+    versions = api.call("GET", f"workspaces/{workspace}/state-versions/")["results"]
+    return bool(versions) and versions[0]["resource_count"] > 0
+
+
+def _directory(platform: Platform, workspace: str, task: str) -> Path:
+    return platform.directory / "work" / "workspaces" / workspace / task
+
+
+def _report(story: Story) -> str:
+    def ms(value: float | None) -> str:
+        return "not measured" if value is None else f"{value:.0f} ms"
+
+    return f"""
+{"Applied" if story.ok else "NOT applied: " + story.status}, by the {story.path} path ({story.path_reason})
+
+  Confirmation to first resource action
+    from the kept directory   {ms(story.confirm_to_first_action_ms)}
+    by the normal path        {ms(story.normal_path_ms)}
+  The file exists             {"yes" if story.resource_exists else "no"}
+  The state holds it          {"yes" if story.resource_in_state else "no"}
+  The story took              {story.total_seconds} s
+"""
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    as_json = parser.parse_args().json
+
+    def say(line: str) -> None:
+        print(f"  {line}", file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    try:
+        platform = Platform(fresh_directory(BASE_DIR / "var" / "demo"), free_port(), say=say)
+        with platform.running(), Api(platform) as api:
+            story = tell(platform, api, say)
+    except KeyboardInterrupt:
+        return 130
+    except Failed as error:
+        if as_json:
+            print(json.dumps({"status": "error", "error": str(error)}))
+        print(f"\n{error}\n\nLogs: {BASE_DIR / 'var' / 'demo' / 'logs'}", file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(story)) if as_json else _report(story))
+    return 0 if story.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

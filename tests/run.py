@@ -1,0 +1,168 @@
+"""What `scripts/test` runs: the quality gates, then pytest, on a PostgreSQL of this run.
+
+python -m tests.run [GROUP ...]      groups: unit db process cluster browser (default: all)
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from config import embedded
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+GROUPS = ("unit", "db", "process", "cluster", "browser")
+_NO_TESTS_COLLECTED = 5
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def production(database_url: str) -> dict[str, str]:
+    """Return the environment of a production installation, for `check --deploy`."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    return {
+        "DJANGO_SETTINGS_MODULE": "config.settings.server",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "SLIPWAY_ENCRYPTION_KEYS": f"k1:{key}",
+        "SLIPWAY_URL": "https://slipway.example",
+        "SLIPWAY_WORK_DIRECTORY": tempfile.gettempdir(),
+        "ALLOWED_HOSTS": "slipway.example",
+        "DATABASE_URL": database_url,
+    }
+
+
+def gates(database_url: str) -> list[tuple[str, list[str], Mapping[str, str]]]:
+    """Return each gate's name, command and environment."""
+    python = [sys.executable, "-W", "error", "manage.py"]
+    test = {"DJANGO_SETTINGS_MODULE": "config.settings.test", "DATABASE_URL": database_url}
+    return [
+        ("ruff check", [str(BIN / "ruff"), "check", "."], {}),
+        ("ruff format", [str(BIN / "ruff"), "format", "--check", "."], {}),
+        ("mypy", [str(BIN / "mypy")], test),
+        ("import contracts", [str(BIN / "lint-imports")], {"PYTHONPATH": str(ROOT)}),
+        ("migrations", [*python, "makemigrations", "--check", "--dry-run"], test),
+        (
+            "check --deploy",
+            [*python, "check", "--deploy", "--fail-level", "WARNING", "--database", "default"],
+            production(database_url),
+        ),
+    ]
+
+
+def run_gates(database_url: str) -> list[str]:
+    """Run every gate; returns the names of those that failed, their output printed."""
+    failed = []
+    for name, command, extra in gates(database_url):
+        started = time.monotonic()
+        environment = _clean_environment() | dict(extra)
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        verdict = "failed" if result.returncode else "ok"
+        print(f"  {name:18} {verdict:6} {time.monotonic() - started:5.1f} s", flush=True)
+        if result.returncode:
+            print(result.stdout, flush=True)
+            failed.append(name)
+    return failed
+
+
+def run_pytest(groups: Sequence[str], database_url: str) -> int:
+    """Run the tests of the groups; returns pytest's exit code, 0 if a group has none yet."""
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        *[str(Path("tests") / group) for group in groups],
+    ]
+    environment = _clean_environment() | {"DATABASE_URL": database_url}
+    code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    return 0 if code == _NO_TESTS_COLLECTED else code
+
+
+def install_browser() -> None:
+    """In CI, as root: have Chromium. Elsewhere the browser tests are skipped without it."""
+    in_ci = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+    if not in_ci or os.geteuid() != 0 or any(shutil.which(name) for name in _BROWSERS):
+        return
+    print("  Installing Chromium …", flush=True)
+    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "chromium"]):
+        result = subprocess.run(
+            command,
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            print(result.stdout[-2000:], flush=True)
+            return  # the browser tests fail with their own reason
+
+
+def _clean_environment() -> dict[str, str]:
+    """Without the developer's own settings of Django and Terraform."""
+    unwanted = ("DJANGO_", "TF_", "SLIPWAY_")
+    kept = {"SLIPWAY_TOOLS_CACHE"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not name.startswith(unwanted)
+    }
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End in order: pytest was told too, and PostgreSQL must be stopped."""
+    sys.exit(128 + number)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run gates and tests; returns the exit code."""
+    wrong = [name for name in arguments if name not in GROUPS]
+    if wrong:
+        print(f"No such group: {', '.join(wrong)}. Groups: {' '.join(GROUPS)}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _end)
+    groups = [name for name in (arguments or GROUPS) if (ROOT / "tests" / name).is_dir()]
+    directory = Path(tempfile.mkdtemp(prefix="slipway-run-"))
+    directory.chmod(0o755)
+    try:
+        database_url = embedded.start(directory / "postgres", throw_away=True)
+        if "browser" in groups:
+            install_browser()
+        failed = run_gates(database_url)
+        # Tests run all the same: one run shows everything that is wrong.
+        code = run_pytest(groups, database_url)
+    finally:
+        embedded.stop(directory / "postgres")
+        shutil.rmtree(directory, ignore_errors=True)
+    if failed:
+        print(f"Failed before the tests: {', '.join(failed)}", file=sys.stderr)
+    return code or int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -59,7 +59,7 @@ async def in_thread(
 
 
 def endpoint(**methods: View) -> View:
-    """Make a view of handlers by method: errors as problems, incarnation in every reply."""
+    """Make a view of handlers by method: errors as problems, incarnation in every reply that knows it."""
 
     @csrf_exempt
     async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
@@ -77,20 +77,22 @@ def endpoint(**methods: View) -> View:
                 response = await handler(request, **path)
             except Exception as error:  # noqa: BLE001  every reply is a document
                 response = problems.of_exception(request, error)
-        response[INCARNATION_HEADER] = await _incarnation(request)
+        incarnation = getattr(request, "incarnation", None)
+        if incarnation is None and response.status_code != 503:
+            incarnation = await _incarnation()
+        if incarnation is not None:
+            response[INCARNATION_HEADER] = str(incarnation)
         return response
 
     return view
 
 
-async def _incarnation(request: HttpRequest) -> str:
-    known = getattr(request, "incarnation", None)
-    if known is None:
-        try:
-            known = (await in_thread(installation)).incarnation
-        except DatabaseError:
-            known = ""
-    return str(known)
+async def _incarnation() -> UUID | None:
+    """Look it up for a refusal before the agent was known; None if the database is away."""
+    try:
+        return (await in_thread(installation)).incarnation
+    except DatabaseError:
+        return None
 
 
 def parse(request: HttpRequest, kind: type[Message]) -> Any:

@@ -149,7 +149,7 @@ def _newest(variables: list[Variable]) -> QuerySet[VariableVersion]:
     return (
         VariableVersion.objects.select_related("variable")
         .filter(variable__in=variables)
-        .order_by("variable", "-number")
+        .order_by("variable_id", "-number")
         .distinct("variable")
     )
 

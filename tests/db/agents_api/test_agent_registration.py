@@ -113,3 +113,9 @@ def test_no_call_but_register_works_without_an_agent_token(pool, pool_token):
     ]:
         assert send(method, path).status == 401, path
         assert send(method, path, token=pool_token).status == 401, path
+
+
+def test_a_message_too_large_is_413(pool_token, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
+    reply = send("POST", "register", token=pool_token, body=register_request())
+    assert (reply.status, reply.problem) == (413, "too-large")

@@ -74,9 +74,7 @@ def silent_pods() -> list[tuple[ManagedPod, timedelta]]:
         since__lt=limit, seen_at__gt=now - timedelta(seconds=GAP_SECONDS)
     )
     pods = (
-        ManagedPod.objects.filter(
-            Exists(listened), phase=PodPhase.ONLINE, last_heartbeat__lt=limit
-        )
+        ManagedPod.objects.filter(Exists(listened), phase=PodPhase.ONLINE, last_heartbeat__lt=limit)
         .annotate(age=Now() - F("last_heartbeat"))
         .order_by("pod_name")
     )

@@ -181,8 +181,12 @@ class Hub:
 def _connect() -> psycopg.Connection[Any]:
     """Open the connection that listens: direct where a pooler is in the way."""
     keepalive: dict[str, Any] = {
-        "autocommit": True, "connect_timeout": 5, "application_name": "slipway hub",
-        "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+        "autocommit": True,
+        "connect_timeout": 5,
+        "application_name": "slipway hub",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
     }
     if settings.SLIPWAY.database_direct_url:
         return psycopg.connect(settings.SLIPWAY.database_direct_url, **keepalive)

@@ -218,8 +218,9 @@ def _report(story: Story) -> str:
     def ms(value: float | None) -> str:
         return "not measured" if value is None else f"{value:.0f} ms"
 
+    verdict = "Applied" if story.ok else f"NOT applied: {story.status}"
     return f"""
-{"Applied" if story.ok else "NOT applied: " + story.status}, by the {story.path} path ({story.path_reason})
+{verdict}, by the {story.path} path ({story.path_reason})
 
   Confirmation to first resource action
     from the kept directory   {ms(story.confirm_to_first_action_ms)}

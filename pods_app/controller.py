@@ -42,7 +42,9 @@ def _reconcile_all() -> None:
 def end_expired_holds() -> int:
     """Let the reservations of plans go that nobody confirmed in time; returns how many."""
     expired = Lease.objects.filter(
-        state=LeaseState.LIVE, phase=LeasePhase.HOLD, task__status=Status.APPLY_PENDING,
+        state=LeaseState.LIVE,
+        phase=LeasePhase.HOLD,
+        task__status=Status.APPLY_PENDING,
         task__keep_warm_until__lt=ClockTimestamp(),
     ).select_related("task", "slot__pod")
     return sum(

@@ -105,8 +105,13 @@ def _start(task: Task, slot: PodSlot, pod: ManagedPod) -> str:
         with transaction.atomic():
             lease = start(task, slot, LeasePhase.PLAN, actor=DISPATCH)
             transition(
-                task, Status.PLANNING, actor=DISPATCH, cause=f"placed on agent {pod.pod_name}",
-                sources=[Status.PENDING], lease=lease, plan_attempts=task.plan_attempts + 1,
+                task,
+                Status.PLANNING,
+                actor=DISPATCH,
+                cause=f"placed on agent {pod.pod_name}",
+                sources=[Status.PENDING],
+                lease=lease,
+                plan_attempts=task.plan_attempts + 1,
                 engine_version=task.engine_version or _newest_version(pod, task.engine),
             )
     except IntegrityError:
@@ -130,9 +135,7 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     engine = {"engine": task.engine}
     if task.engine_version:
         engine["version"] = task.engine_version
-    keeps = WorkDirectory.objects.filter(
-        pod=OuterRef("pk"), task=task, state=DirectoryState.KEPT
-    )
+    keeps = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task, state=DirectoryState.KEPT)
     return (
         ManagedPod.objects.filter(
             pool=pool, phase=PodPhase.ONLINE, draining=False, engines__contains=[engine]
@@ -193,9 +196,7 @@ def dispatch_pass() -> int:
 
 
 def _has_started(task: Task) -> bool:
-    return Lease.objects.filter(
-        task=task, phase=LeasePhase.APPLY, state=LeaseState.LIVE
-    ).exists()
+    return Lease.objects.filter(task=task, phase=LeasePhase.APPLY, state=LeaseState.LIVE).exists()
 
 
 def _write_positions(queue: list[Task]) -> None:
@@ -207,8 +208,8 @@ def _write_positions(queue: list[Task]) -> None:
 
 
 def _ordinal(number: int) -> str:
-    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(
-        number % 10, "th"
+    suffix = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     )
     return f"{number}{suffix}"
 
@@ -226,8 +227,9 @@ def yield_reservations(queue: Iterable[Task]) -> int:
     queue = list(queue)
     patience = timedelta(seconds=settings.SLIPWAY.reservation_yield_seconds)
     late = set(
-        Task.objects.filter(pk__in=[t.pk for t in queue], created_at__lt=Now() - patience)
-        .values_list("pk", flat=True)
+        Task.objects.filter(
+            pk__in=[t.pk for t in queue], created_at__lt=Now() - patience
+        ).values_list("pk", flat=True)
     )
     urgent = [t for t in queue if t.status == Status.CONFIRMED or t.pk in late]
     if not urgent:
@@ -237,7 +239,9 @@ def yield_reservations(queue: Iterable[Task]) -> int:
     needed = max(len(urgent) - going, 0)
     held = (
         Lease.objects.filter(
-            slot__pod__pool_id=pool_id, state=LeaseState.LIVE, phase=LeasePhase.HOLD,
+            slot__pod__pool_id=pool_id,
+            state=LeaseState.LIVE,
+            phase=LeasePhase.HOLD,
             task__status=Status.APPLY_PENDING,
         )
         .select_related("task", "slot__pod")

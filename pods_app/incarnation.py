@@ -45,7 +45,9 @@ def doubt_if_unknown(pod: ManagedPod, incarnation: UUID, leases: set[UUID]) -> b
     with transaction.atomic():
         if Installation.objects.filter(pk=row.pk, doubt="").update(doubt=sentence):
             record(
-                "installation.doubted", actor=Actor.agent(pod.agent_id), cause=sentence,
+                "installation.doubted",
+                actor=Actor.agent(pod.agent_id),
+                cause=sentence,
                 data={"leases": sorted(map(str, unknown))},
             )
     return True
@@ -90,5 +92,3 @@ def begin_incarnation(*, actor: Actor) -> dict[str, int]:
         Installation.objects.filter(pk=row.pk).update(began_at=ClockTimestamp())
         record("installation.incarnation_began", actor=actor, data=counts)
     return counts
-
-

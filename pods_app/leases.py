@@ -103,7 +103,10 @@ def start(task: Task, slot: PodSlot, phase: LeasePhase, *, actor: Actor) -> Leas
     last = Lease.objects.filter(task=task).aggregate(last=Max("epoch"))["last"] or 0
     lease = Lease.objects.create(task=task, slot=slot, epoch=last + 1, phase=phase)
     record(
-        "lease.started", actor=actor, task=task, lease=lease,
+        "lease.started",
+        actor=actor,
+        task=task,
+        lease=lease,
         data={"phase": phase, "pod": slot.pod.pod_name, "slot": slot.slot_id},
     )
     notify_agent(slot.pod.agent_id)
@@ -141,9 +144,9 @@ def release(lease: Lease, *, actor: Actor, reason: str, keep_directory: bool = T
 
     Guarded against a promotion: an apply's lease is released only by name of its phase.
     """
-    released = Lease.objects.filter(
-        pk=lease.pk, state=LeaseState.LIVE, phase=lease.phase
-    ).update(state=LeaseState.ENDING, keep_directory=keep_directory, end_reason=reason)
+    released = Lease.objects.filter(pk=lease.pk, state=LeaseState.LIVE, phase=lease.phase).update(
+        state=LeaseState.ENDING, keep_directory=keep_directory, end_reason=reason
+    )
     if released:
         record("lease.released", actor=actor, task=lease.task, lease=lease, cause=reason)
         notify_agent(lease.slot.pod.agent_id)

@@ -90,5 +90,3 @@ def impatient(milliseconds: int = 250) -> Iterator[None]:
         yield
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
-
-

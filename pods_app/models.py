@@ -32,9 +32,7 @@ class Installation(models.Model):
     doubt = models.TextField(blank=True)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(condition=Q(singleton=True), name="one_installation")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(singleton=True), name="one_installation")]
 
 
 class Pool(Identified):
@@ -44,7 +42,9 @@ class Pool(Identified):
     kind = models.CharField(max_length=10, choices=PoolKind, default=PoolKind.STATIC)
     is_default = models.BooleanField(default=False)
     projects = models.ManyToManyField(
-        Project, blank=True, related_name="pools",
+        Project,
+        blank=True,
+        related_name="pools",
         help_text="The projects that may use it. Empty: every project.",
     )
     slots_per_pod = models.PositiveSmallIntegerField(default=3)
@@ -140,7 +140,8 @@ class ManagedPod(Identified):
         constraints = [
             models.UniqueConstraint(fields=["pool", "pod_uid"], name="pod_uid_unique_in_pool"),
             models.UniqueConstraint(
-                fields=["pool", "pod_name"], condition=~Q(phase=PodPhase.GONE),
+                fields=["pool", "pod_name"],
+                condition=~Q(phase=PodPhase.GONE),
                 name="pod_name_unique_in_pool",
             ),
         ]
@@ -241,7 +242,8 @@ class WorkDirectory(Identified):
         verbose_name_plural = "work directories"
         constraints = [
             models.UniqueConstraint(
-                fields=["task", "pod"], condition=~Q(state=DirectoryState.DELETED),
+                fields=["task", "pod"],
+                condition=~Q(state=DirectoryState.DELETED),
                 name="one_directory_per_task_and_pod",
             )
         ]

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from tasks_app.services.state import release_leftover_lock
 
 from pods_app.dispatch import fill_slots
 from pods_app.leases import FINISHED, end, find_lease, hold
@@ -22,6 +21,7 @@ from tasks_app.exceptions import Conflict, StaleLease
 from tasks_app.models import StateLock, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.plans import PlanFacts, task_planned
+from tasks_app.services.state import release_leftover_lock
 from tasks_app.states import FINAL, Status, TaskType
 from tasks_app.transitions import transition
 
@@ -85,10 +85,14 @@ def _repeated(lease: Lease) -> str:
 
 
 def _planned(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
-    facts = {"error": report.error, "diagnostics": report.diagnostics}
+    facts: dict[str, Any] = {"error": report.error, "diagnostics": report.diagnostics}
     if task.cancel_requested_at or report.outcome == "cancelled":
         transition(
-            task, Status.CANCELLED, actor=actor, cause="cancelled while planning", lease=lease,
+            task,
+            Status.CANCELLED,
+            actor=actor,
+            cause="cancelled while planning",
+            lease=lease,
             **facts,
         )
     elif report.outcome in {"planned", "no_changes"} and report.plan:
@@ -102,10 +106,16 @@ def _planned(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
 
 def _plan_again(task: Task, lease: Lease, actor: Actor, cause: str) -> None:
     if task.cancel_requested_at:
-        transition(task, Status.CANCELLED, actor=actor, cause="cancelled while planning", lease=lease)
+        transition(
+            task, Status.CANCELLED, actor=actor, cause="cancelled while planning", lease=lease
+        )
     elif task.plan_attempts < PLAN_ATTEMPTS:
         transition(
-            task, Status.PENDING, actor=actor, cause=cause, lease=lease,
+            task,
+            Status.PENDING,
+            actor=actor,
+            cause=cause,
+            lease=lease,
             waiting_reason="Waits to be planned again",
         )
     else:
@@ -136,7 +146,10 @@ def finish_apply(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Report)
             return "end"
         if task.status == Status.APPLY_UNKNOWN:
             transition(
-                task, Status.APPLYING, actor=actor, cause="the same lease reports again",
+                task,
+                Status.APPLYING,
+                actor=actor,
+                cause="the same lease reports again",
                 lease=lease,
             )
         _applied(task, lease, report, actor)
@@ -156,7 +169,12 @@ def _not_permitted(task: Task, lease: Lease, report: Report, actor: Actor) -> No
         return
     sentence = report.error or "The apply could not be prepared; plan again."
     transition(
-        task, Status.FAILED, actor=actor, cause=sentence, lease=lease, error=sentence,
+        task,
+        Status.FAILED,
+        actor=actor,
+        cause=sentence,
+        lease=lease,
+        error=sentence,
         diagnostics=report.diagnostics,
     )
 
@@ -176,8 +194,13 @@ def _applied(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
     if target == Status.FAILED and not error:
         error = "The apply failed."
     transition(
-        task, target, actor=actor, cause=error or f"Terraform: {report.outcome}", lease=lease,
-        error=error, diagnostics=report.diagnostics,
+        task,
+        target,
+        actor=actor,
+        cause=error or f"Terraform: {report.outcome}",
+        lease=lease,
+        error=error,
+        diagnostics=report.diagnostics,
         apply_path=report.path or task.apply_path,
         apply_path_reason=report.path_reason or task.apply_path_reason,
     )
@@ -221,7 +244,8 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
             return
         task = lease.task
         permitted = lease.phase == LeasePhase.APPLY and task.status in {
-            Status.APPLYING, Status.APPLY_UNKNOWN,
+            Status.APPLYING,
+            Status.APPLY_UNKNOWN,
         }
         if not permitted:
             end(lease, actor=actor, reason=cause)
@@ -230,12 +254,20 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
         elif provably_nothing_applied(task):
             end(lease, actor=actor, reason=cause)
             transition(
-                task, Status.FAILED, actor=actor, cause=cause, lease=lease,
+                task,
+                Status.FAILED,
+                actor=actor,
+                cause=cause,
+                lease=lease,
                 error=f"{cause}; the state was never locked: nothing was applied.",
             )
         elif task.status == Status.APPLYING:
             transition(
-                task, Status.APPLY_UNKNOWN, actor=actor, lease=lease, cause=cause,
+                task,
+                Status.APPLY_UNKNOWN,
+                actor=actor,
+                lease=lease,
+                cause=cause,
                 waiting_reason="Waits for its agent to report again, or for a person's verdict",
             )
 
@@ -258,6 +290,9 @@ def resumed(lease: Lease, *, actor: Actor) -> None:
         lease = find_lease(lease.pk, lease.epoch, lease.slot.pod, lock=True)
         if lease.state == LeaseState.LIVE and lease.task.status == Status.APPLY_UNKNOWN:
             transition(
-                lease.task, Status.APPLYING, actor=actor, lease=lease,
+                lease.task,
+                Status.APPLYING,
+                actor=actor,
+                lease=lease,
                 cause="the same lease reports again",
             )

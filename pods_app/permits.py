@@ -9,7 +9,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import ExpressionWrapper, Value
 from django.db.models.fields import DateTimeField
-from tasks_app.services.state import state_position
 
 from pods_app.incarnation import installation
 from pods_app.leases import end, get_lease
@@ -20,6 +19,7 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Workspace
 from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.state import state_position
 from tasks_app.states import Status
 from tasks_app.transitions import transition
 
@@ -58,7 +58,9 @@ def grant(
         if granted:
             if (granted.lease_id, granted.key) == (lease.pk, key):
                 return validity
-            raise PermitRefused("The permit of this task was granted before; it is never granted twice.")
+            raise PermitRefused(
+                "The permit of this task was granted before; it is never granted twice."
+            )
         _check_lease(lease)
         if not pool_accepts_work(lease.slot.pod.pool_id):
             raise PermitRefused("The pool is frozen; the apply waits until the freeze ends.")
@@ -80,16 +82,27 @@ def grant(
             )
         else:
             ApplyPermit.objects.create(
-                task=task, lease=lease, key=key, plan_hash=plan_hash,
-                manifest_digest=manifest_digest, path=path,
+                task=task,
+                lease=lease,
+                key=key,
+                plan_hash=plan_hash,
+                manifest_digest=manifest_digest,
+                path=path,
                 state_lineage=confirmation.state_lineage,
-                state_serial=confirmation.state_serial, state_verified=own_state,
+                state_serial=confirmation.state_serial,
+                state_verified=own_state,
                 expires_at=_in_seconds(validity),
             )
             transition(
-                task, Status.APPLYING, actor=actor, cause=f"permit granted, path {path}",
-                sources=[Status.CONFIRMED], lease=lease, data={"path": path},
-                apply_path=path, apply_path_reason=path_reason,
+                task,
+                Status.APPLYING,
+                actor=actor,
+                cause=f"permit granted, path {path}",
+                sources=[Status.CONFIRMED],
+                lease=lease,
+                data={"path": path},
+                apply_path=path,
+                apply_path_reason=path_reason,
             )
     if void:
         raise void
@@ -106,5 +119,3 @@ def _check_lease(lease: Lease) -> None:
 def _in_seconds(seconds: float) -> ExpressionWrapper:
     later = ClockTimestamp() + Value(timedelta(seconds=seconds))
     return ExpressionWrapper(later, output_field=DateTimeField())
-
-

@@ -52,9 +52,9 @@ def reconcile_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
     changes: list[Change] = []
     with transaction.atomic():
         pool = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
-        pods = list(ManagedPod.objects.filter(pool=pool, kind=pool.kind).exclude(
-            phase=PodPhase.GONE
-        ))
+        pods = list(
+            ManagedPod.objects.filter(pool=pool, kind=pool.kind).exclude(phase=PodPhase.GONE)
+        )
         names = {pod.pod_name for pod in pods}
         for pod in pods:
             if not hosting.alive(pod) and not _started_just_now(pod):
@@ -76,9 +76,12 @@ def reconcile_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
 
 
 def _started_just_now(pod: ManagedPod) -> bool:
-    return pod.process_id is not None and ManagedPod.objects.filter(
-        pk=pod.pk, last_launch_at__gt=ClockTimestamp() - timedelta(seconds=RESTART_SECONDS)
-    ).exists()
+    return (
+        pod.process_id is not None
+        and ManagedPod.objects.filter(
+            pk=pod.pk, last_launch_at__gt=ClockTimestamp() - timedelta(seconds=RESTART_SECONDS)
+        ).exists()
+    )
 
 
 def _launch(hosting: Hosting, pool: Pool, pod: ManagedPod) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -34,7 +33,11 @@ def hash_token(token: str) -> str:
 
 
 def create_pool_token(
-    *, actor: Actor, pool: Pool, name: str, expires_at: datetime | None = None,
+    *,
+    actor: Actor,
+    pool: Pool,
+    name: str,
+    expires_at: datetime | None = None,
     lifetime: timedelta | None = None,
 ) -> tuple[PoolToken, str]:
     """Make a token with which agents register in ``pool``.
@@ -49,7 +52,10 @@ def create_pool_token(
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
         row = PoolToken.objects.create(
-            pool=pool, name=name, token_hash=hash_token(token), expires_at=expires_at,
+            pool=pool,
+            name=name,
+            token_hash=hash_token(token),
+            expires_at=expires_at,
             created_by=actor.user,
         )
         if lifetime is not None:
@@ -112,9 +118,12 @@ def register_pod(
                 phase=PodPhase.GONE, phase_reason="another pod took its name"
             )
         pod, created = ManagedPod.objects.get_or_create(
-            pool=pool, pod_uid=pod_uid,
+            pool=pool,
+            pod_uid=pod_uid,
             defaults={
-                "pod_name": pod_name, "kind": PoolKind.STATIC, "agent_id": str(agent_id),
+                "pod_name": pod_name,
+                "kind": PoolKind.STATIC,
+                "agent_id": str(agent_id),
             },
         )
         pod.agent_id = pod.agent_id or str(agent_id)
@@ -124,7 +133,8 @@ def register_pod(
         ManagedPod.objects.filter(pk=pod.pk).update(last_heartbeat=ClockTimestamp())
         add_slots(pod, min(slots, pool.slots_per_pod))
         record(
-            "pod.registered", actor=actor,
+            "pod.registered",
+            actor=actor,
             data={"pod": pod_name, "pool": pool.name, "again": not created},
         )
         notify_controller()
@@ -150,8 +160,11 @@ def heartbeat(
 ) -> None:
     """Store a heartbeat in database time; a lost pod is online again."""
     ManagedPod.objects.filter(pk=pod.pk).update(
-        last_heartbeat=ClockTimestamp(), engines=engines, providers=providers,
-        disk_total_bytes=disk_total_bytes, disk_free_bytes=disk_free_bytes,
+        last_heartbeat=ClockTimestamp(),
+        engines=engines,
+        providers=providers,
+        disk_total_bytes=disk_total_bytes,
+        disk_free_bytes=disk_free_bytes,
     )
     returned = ManagedPod.objects.filter(
         pk=pod.pk, phase__in=[PodPhase.LOST, PodPhase.STARTING]
@@ -183,9 +196,9 @@ def report_leases(pod: ManagedPod, lease_ids: Iterable[UUID]) -> None:
     mine = unended().filter(slot__pod=pod).select_related("task", "slot__pod")
     mine.filter(pk__in=named).update(reported_at=ClockTimestamp())
     for lease in mine:
-        if lease.pk in named:
-            if lease.phase == LeasePhase.APPLY and lease.task.status == Status.APPLY_UNKNOWN:
-                resumed(lease, actor=actor)
+        unknown = lease.phase == LeasePhase.APPLY and lease.task.status == Status.APPLY_UNKNOWN
+        if unknown and lease.pk in named:
+            resumed(lease, actor=actor)
     for lease in mine.exclude(pk__in=named).filter(_forgotten()):
         lose_lease(lease.pk, actor=actor, cause="the agent restarted and does not know its work")
 

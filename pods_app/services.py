@@ -44,7 +44,9 @@ def assign_pool(*, actor: Actor, workspace: Workspace, pool: Pool | None) -> Non
         else:
             PoolAssignment.objects.update_or_create(workspace=workspace, defaults={"pool": pool})
         record(
-            "workspace.pool_assigned", actor=actor, workspace=workspace,
+            "workspace.pool_assigned",
+            actor=actor,
+            workspace=workspace,
             data={"pool": pool.name if pool else None},
         )
 
@@ -65,9 +67,9 @@ def place_in_pool(task: Task) -> TaskPlacement:
     Raises:
         InvalidInput: the workspace's pool does not serve its project any more.
     """
-    assignment = PoolAssignment.objects.select_related("pool").filter(
-        workspace=task.workspace
-    ).first()
+    assignment = (
+        PoolAssignment.objects.select_related("pool").filter(workspace=task.workspace).first()
+    )
     pool = assignment.pool if assignment else default_pool()
     _check_served(pool, task.workspace)
     return TaskPlacement.objects.create(task=task, pool=pool)
@@ -129,7 +131,13 @@ def lose_pod(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
 
 
 def set_pool_credential(
-    *, actor: Actor, pool: Pool, kind: str, host: str, secret: str, username: str = "",
+    *,
+    actor: Actor,
+    pool: Pool,
+    kind: str,
+    host: str,
+    secret: str,
+    username: str = "",
     known_hosts: str = "",
 ) -> PoolCredential:
     """Store a credential for every run in a pool; its secret is never shown again."""
@@ -137,7 +145,9 @@ def set_pool_credential(
     ring = keyring()
     with transaction.atomic():
         row, _ = PoolCredential.objects.update_or_create(
-            pool=pool, kind=kind, host=host,
+            pool=pool,
+            kind=kind,
+            host=host,
             defaults={
                 "username": username,
                 "known_hosts": known_hosts,

@@ -75,9 +75,7 @@ def report_directories(
     return asked + orphans
 
 
-def _store(
-    pod: ManagedPod, base_path: str, report: Reported, row: WorkDirectory | None
-) -> None:
+def _store(pod: ManagedPod, base_path: str, report: Reported, row: WorkDirectory | None) -> None:
     facts: dict[str, Any] = {
         "bytes": report.bytes,
         "last_used_at": ClockTimestamp() - timedelta(seconds=report.last_used_seconds_ago),
@@ -86,7 +84,9 @@ def _store(
     if row is None:
         path = f"{base_path}/workspaces/{report.workspace_id}/{report.task_id}"
         WorkDirectory.objects.create(
-            task_id=report.task_id, pod=pod, path=path,
+            task_id=report.task_id,
+            pod=pod,
+            path=path,
             state=DirectoryState.QUARANTINED if report.quarantined else DirectoryState.KEPT,
             **facts,
         )
@@ -139,10 +139,15 @@ def cleanup(*, dry_run: bool = False, everything_idle: bool = False) -> list[Dec
             )
         decisions.append(
             Decision(
-                task=str(directory.task), task_id=str(directory.task_id),
-                workspace=directory.task.workspace.name, pod=directory.pod.pod_name,
-                path=directory.path, bytes=directory.bytes,
-                age_seconds=int(directory.age.total_seconds()), delete=delete, reason=reason,
+                task=str(directory.task),
+                task_id=str(directory.task_id),
+                workspace=directory.task.workspace.name,
+                pod=directory.pod.pod_name,
+                path=directory.path,
+                bytes=directory.bytes,
+                age_seconds=int(directory.age.total_seconds()),
+                delete=delete,
+                reason=reason,
             )
         )
     return decisions
@@ -165,9 +170,10 @@ def _verdict(directory: WorkDirectory, everything_idle: bool) -> tuple[bool, str
             return True, f"the task is {task.status} for more than {_hours(seconds)}"
         return False, f"the task is {task.status}, kept for {_hours(seconds)}"
     if task.status == Status.APPLY_PENDING:
-        if everything_idle or Task.objects.filter(
-            pk=task.pk, keep_warm_until__lt=ClockTimestamp()
-        ).exists():
+        if (
+            everything_idle
+            or Task.objects.filter(pk=task.pk, keep_warm_until__lt=ClockTimestamp()).exists()
+        ):
             return True, "nobody confirmed the plan while it was kept warm"
         return False, "a plan waits for its confirmation"
     return False, f"the task is {task.status}"
@@ -190,17 +196,26 @@ def _mark(directory: WorkDirectory, everything_idle: bool) -> tuple[bool, str]:
         delete, reason = _verdict(directory, everything_idle)
         if not delete or directory.state == DirectoryState.DELETED:
             return False, reason
-        held = Lease.objects.select_related("slot__pod", "task").filter(
-            task=directory.task, slot__pod=directory.pod, phase=LeasePhase.HOLD,
-            state=LeaseState.LIVE,
-        ).first()
+        held = (
+            Lease.objects.select_related("slot__pod", "task")
+            .filter(
+                task=directory.task,
+                slot__pod=directory.pod,
+                phase=LeasePhase.HOLD,
+                state=LeaseState.LIVE,
+            )
+            .first()
+        )
         if held is not None:
             release(held, actor=CLEANUP, reason=reason, keep_directory=False)
         WorkDirectory.objects.filter(pk=directory.pk).update(
             state=DirectoryState.DELETING, reason=reason
         )
         record(
-            "work_directory.deleting", actor=CLEANUP, task=directory.task, cause=reason,
+            "work_directory.deleting",
+            actor=CLEANUP,
+            task=directory.task,
+            cause=reason,
             data={"pod": directory.pod.pod_name, "bytes": directory.bytes},
         )
     return True, reason
@@ -208,6 +223,8 @@ def _mark(directory: WorkDirectory, everything_idle: bool) -> tuple[bool, str]:
 
 def forget_directories_of_gone_pods() -> int:
     """Mark directories deleted whose disk went with its pod; returns how many."""
-    return WorkDirectory.objects.filter(pod__phase=PodPhase.GONE).exclude(
-        state=DirectoryState.DELETED
-    ).update(state=DirectoryState.DELETED, reason="its pod is gone")
+    return (
+        WorkDirectory.objects.filter(pod__phase=PodPhase.GONE)
+        .exclude(state=DirectoryState.DELETED)
+        .update(state=DirectoryState.DELETED, reason="its pod is gone")
+    )

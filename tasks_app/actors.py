@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import User
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class Actor:
     """``name`` is what the audit row says; ``user`` is set for people only."""
 
     name: str
-    user: AbstractBaseUser | None = None
+    user: User | None = None
 
     @classmethod
-    def person(cls, user: AbstractBaseUser) -> Actor:
+    def person(cls, user: User) -> Actor:
         """Return the actor of a signed-in person."""
         return cls(f"user:{user.get_username()}", user)
 

@@ -84,7 +84,8 @@ class IllegalTransition(Conflict):
         ways = ", ".join(sorted(allowed)) or "nothing: it is final"
         super().__init__(
             f"The task is {current}, which cannot become {target}; allowed from here: {ways}.",
-            current=current, allowed=sorted(allowed),
+            current=current,
+            allowed=sorted(allowed),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q, QuerySet
 
 from tasks_app.actors import Actor
@@ -37,7 +37,11 @@ class Action(StrEnum):
 _VIEWER = {Action.VIEW}
 _PLANNER = _VIEWER | {Action.PLAN, Action.UPLOAD_CONFIGURATION}
 _APPROVER = _PLANNER | {
-    Action.CONFIRM, Action.DISCARD, Action.CANCEL, Action.ACKNOWLEDGE, Action.LOCK_WORKSPACE,
+    Action.CONFIRM,
+    Action.DISCARD,
+    Action.CANCEL,
+    Action.ACKNOWLEDGE,
+    Action.LOCK_WORKSPACE,
     Action.READ_STATE,
 }
 _MANAGER = set(Action) - {Action.OPERATE}
@@ -62,11 +66,11 @@ def project_of(obj: Any) -> Project | None:
     return None
 
 
-def _user(actor: Actor | AbstractBaseUser | AnonymousUser) -> Any:
+def _user(actor: Actor | User | AnonymousUser) -> Any:
     return actor.user if isinstance(actor, Actor) else actor
 
 
-def may(actor: Actor | AbstractBaseUser | AnonymousUser, action: Action, obj: Any = None) -> bool:
+def may(actor: Actor | User | AnonymousUser, action: Action, obj: Any = None) -> bool:
     """Return whether ``actor`` may do ``action`` on ``obj`` (None: anywhere at all).
 
     Superusers and parts of Slipway may; everybody else by the roles of their groups.
@@ -82,15 +86,12 @@ def may(actor: Actor | AbstractBaseUser | AnonymousUser, action: Action, obj: An
     project = None if obj is None else project_of(obj)
     if obj is not None:
         roles = roles.filter(Q(project=None) | Q(project=project))
-    for role, of_project in roles.values_list("role", "project_id"):
-        if action in ALLOWED[role]:
-            return True
-        if role == Role.MANAGER and of_project is None and action in GLOBAL_MANAGER:
-            return True
-    return False
+    if action in GLOBAL_MANAGER:
+        return roles.filter(role=Role.MANAGER, project=None).exists()
+    return any(action in ALLOWED[role] for role in roles.values_list("role", flat=True))
 
 
-def require(actor: Actor | AbstractBaseUser | AnonymousUser, action: Action, obj: Any) -> None:
+def require(actor: Actor | User | AnonymousUser, action: Action, obj: Any) -> None:
     """Raise unless ``actor`` may do ``action`` on ``obj``.
 
     Raises:

@@ -48,7 +48,9 @@ def blocked_by(task: Task) -> str:
         return ""
     hold = (
         Task.objects.filter(
-            workspace=workspace, status=Status.INTERRUPTED, acknowledged_at=None,
+            workspace=workspace,
+            status=Status.INTERRUPTED,
+            acknowledged_at=None,
             confirmed_at__isnull=False,
         )
         .exclude(pk=task.pk)

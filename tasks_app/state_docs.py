@@ -20,12 +20,14 @@ def render() -> str:
         for source, targets in TRANSITIONS.items()
         for target, cause in targets.items()
     ]
-    groups = {
-        "Final": sorted(FINAL),
-        "Running (a filter and a count, not a status)": sorted(RUNNING),
+    groups: dict[str, list[str]] = {
+        "Final": sorted(status.value for status in FINAL),
+        "Running (a filter and a count, not a status)": sorted(status.value for status in RUNNING),
         "A plan_and_apply occupies its workspace while": [Status(s).value for s in OCCUPYING],
     }
-    tail = [f"\n{title}: {', '.join(f'`{s}`' for s in group)}.\n" for title, group in groups.items()]
+    tail = [
+        f"\n{title}: {', '.join(f'`{s}`' for s in group)}.\n" for title, group in groups.items()
+    ]
     return _HEAD + "".join(rows) + "".join(tail)
 
 

@@ -31,8 +31,8 @@ def lock_task(task_id: UUID) -> Task:
         NotFound: there is no such task.
     """
     try:
-        return Task.objects.select_for_update(of=("self",)).select_related("workspace").get(
-            pk=task_id
+        return (
+            Task.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=task_id)
         )
     except Task.DoesNotExist:
         raise NotFound(f"There is no task {task_id}.") from None
@@ -64,8 +64,10 @@ def transition(
     """
     allowed = [s for s in sources_of(target) if sources is None or s in sources]
     with transaction.atomic():
-        source = Task.objects.select_for_update(of=("self",)).values_list("status", flat=True).get(
-            pk=task.pk
+        source = (
+            Task.objects.select_for_update(of=("self",))
+            .values_list("status", flat=True)
+            .get(pk=task.pk)
         )
         if target in _TIMES:
             fields.setdefault(_TIMES[target], ClockTimestamp())
@@ -79,9 +81,16 @@ def transition(
         if not updated:
             raise IllegalTransition(source, target, TRANSITIONS[Status(source)])
         Event.objects.create(
-            kind=f"task.{target}", task_id=task.pk, workspace_id=task.workspace_id,
-            from_status=source, to_status=target, actor=actor.name, user=actor.user, cause=cause,
-            lease_id=getattr(lease, "id", None), epoch=getattr(lease, "epoch", None),
+            kind=f"task.{target}",
+            task_id=task.pk,
+            workspace_id=task.workspace_id,
+            from_status=source,
+            to_status=target,
+            actor=actor.name,
+            user=actor.user,
+            cause=cause,
+            lease_id=getattr(lease, "id", None),
+            epoch=getattr(lease, "epoch", None),
             data=data or {},
         )
         task.refresh_from_db()
@@ -100,10 +109,17 @@ def record(
     data: dict[str, Any] | None = None,
 ) -> Event:
     """Write an audit row for something that is not a change of status."""
-    workspace_id = workspace.pk if workspace is not None else task and task.workspace_id
+    about: Any = workspace if workspace is not None else task and task.workspace_id
+    workspace_id: UUID | None = getattr(about, "pk", about)
     return Event.objects.create(
-        kind=kind, task=task, workspace_id=workspace_id, actor=actor.name, user=actor.user,
-        cause=cause, lease_id=getattr(lease, "id", None), epoch=getattr(lease, "epoch", None),
+        kind=kind,
+        task=task,
+        workspace_id=workspace_id,
+        actor=actor.name,
+        user=actor.user,
+        cause=cause,
+        lease_id=getattr(lease, "id", None),
+        epoch=getattr(lease, "epoch", None),
         data=data or {},
     )
 

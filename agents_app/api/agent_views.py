@@ -1,4 +1,4 @@
-"""The agents' API: one view per line of the table in `agents_app/schema.py`."""
+"""The agents' API: one view per line of the table in `agents_app/schema`."""
 
 from __future__ import annotations
 
@@ -179,9 +179,7 @@ def _message_view(service: Any, message: Any) -> Any:
     """Make the handler of a lease endpoint that takes one message and answers with one."""
 
     async def handler(request: HttpRequest, lease_id: UUID) -> HttpResponse:
-        answer = await in_thread(
-            lambda: with_lease(request, lease_id, service, message=message)
-        )
+        answer = await in_thread(lambda: with_lease(request, lease_id, service, message=message))
         return reply(answer or Empty())
 
     return handler

@@ -48,9 +48,7 @@ def _with_connection(function: Callable[..., Result], *args: Any) -> Result:
         connections.close_all()
 
 
-async def in_thread(
-    function: Callable[..., Result], *args: Any, bulk: bool = False
-) -> Result:
+async def in_thread(function: Callable[..., Result], *args: Any, bulk: bool = False) -> Result:
     """Run synchronous work with the database outside the event loop."""
     call: Callable[..., Awaitable[Result]] = sync_to_async(
         _with_connection, thread_sensitive=False, executor=_BULK if bulk else _SMALL
@@ -59,7 +57,7 @@ async def in_thread(
 
 
 def endpoint(**methods: View) -> View:
-    """Make a view of handlers by method: errors as problems, incarnation in every reply that knows it."""
+    """Make a view of handlers by method: errors become problems, replies name the incarnation."""
 
     @csrf_exempt
     async def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
@@ -68,7 +66,9 @@ def endpoint(**methods: View) -> View:
         if handler is None:
             allowed = ", ".join(sorted(methods))
             response: HttpResponseBase = problems.problem(
-                "method-not-allowed", "This method is not for this address.", 405,
+                "method-not-allowed",
+                "This method is not for this address.",
+                405,
                 f"Allowed here: {allowed}.",
             )
             response["Allow"] = allowed
@@ -122,7 +122,9 @@ def identify(request: HttpRequest) -> Caller:
 
 
 def as_caller(
-    request: HttpRequest, function: Callable[..., Result], *args: Any,
+    request: HttpRequest,
+    function: Callable[..., Result],
+    *args: Any,
     message: type[Message] | None = None,
 ) -> Result:
     """Authenticate, read the message if the endpoint takes one, and call the service."""
@@ -133,7 +135,10 @@ def as_caller(
 
 
 def with_lease(
-    request: HttpRequest, lease_id: UUID, function: Callable[..., Result], *args: Any,
+    request: HttpRequest,
+    lease_id: UUID,
+    function: Callable[..., Result],
+    *args: Any,
     message: type[Message] | None = None,
 ) -> Result:
     """Do the same for an endpoint of a lease; a stale write is audited and has no effect."""
@@ -151,7 +156,10 @@ def with_lease(
 def _audit_stale(request: HttpRequest, caller: Caller, lease_id: UUID, epoch: int) -> None:
     lease = Lease.objects.select_related("task").filter(pk=lease_id).first()
     record(
-        "agent.stale_write", actor=caller.actor, task=lease.task if lease else None, lease=lease,
+        "agent.stale_write",
+        actor=caller.actor,
+        task=lease.task if lease else None,
+        lease=lease,
         cause="the lease is over or its epoch is another",
         data={"call": f"{request.method} {request.path.rpartition('/')[2]}", "epoch": epoch},
     )
@@ -159,9 +167,7 @@ def _audit_stale(request: HttpRequest, caller: Caller, lease_id: UUID, epoch: in
 
 def reply(message: Message, status: int = 200) -> HttpResponse:
     """Return a message as the answer."""
-    return HttpResponse(
-        message.model_dump_json(), status=status, content_type="application/json"
-    )
+    return HttpResponse(message.model_dump_json(), status=status, content_type="application/json")
 
 
 async def stream(parts: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -48,7 +48,9 @@ def of_exception(request: HttpRequest, error: Exception) -> JsonResponse:
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
         log.warning("%s %s: %s", request.method, request.path, error)
         return problem(
-            "unavailable", "The database is not reachable now.", 503,
+            "unavailable",
+            "The database is not reachable now.",
+            503,
             "Nothing was changed, or it is safe to repeat; try again.",
         )
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
@@ -64,6 +66,9 @@ def _malformed(error: ValidationError) -> JsonResponse:
     first = errors[0]
     where = f"{first['field']}: " if first["field"] else ""
     return problem(
-        "invalid-input", "The message is not valid.", 400, f"{where}{first['message']}",
+        "invalid-input",
+        "The message is not valid.",
+        400,
+        f"{where}{first['message']}",
         {"field": first["field"], "errors": errors},
     )

@@ -42,9 +42,7 @@ def store_artifact(
     """
     _find(caller, lease_id, epoch, kind, lock=False)
     with transaction.atomic():
-        blob = blobs.store(
-            parts, _RETENTION.get(kind, Blob.Retention.PLAN), limit=_limit(kind)
-        )
+        blob = blobs.store(parts, _RETENTION.get(kind, Blob.Retention.PLAN), limit=_limit(kind))
         if blob.digest != digest:
             raise InvalidInput(
                 f"The content's SHA-256 is {blob.digest}: damaged on the way; send it again.",
@@ -59,9 +57,7 @@ def store_artifact(
         elif _is_final(lease, kind, present):
             raise Conflict(f"Another {kind} was stored with this lease before and is final.")
         else:
-            LeaseArtifact.objects.update_or_create(
-                lease=lease, kind=kind, defaults={"blob": blob}
-            )
+            LeaseArtifact.objects.update_or_create(lease=lease, kind=kind, defaults={"blob": blob})
             if present is not None:
                 present.blob.delete()
 
@@ -136,9 +132,7 @@ def recovered_state(task: Task) -> LeaseArtifact | None:
     )
 
 
-def read_configuration(
-    caller: Caller, lease_id: UUID, epoch: int
-) -> tuple[Blob, Iterator[bytes]]:
+def read_configuration(caller: Caller, lease_id: UUID, epoch: int) -> tuple[Blob, Iterator[bytes]]:
     """Return the tar.gz of the lease's task.
 
     Raises:

@@ -55,7 +55,10 @@ def jobs_for(leases: Iterable[Lease], pool: Pool) -> dict[UUID, Job]:
 
 
 def _job(
-    lease: Lease, pool: Pool, configuration_digest: str, plan: Plan | None,
+    lease: Lease,
+    pool: Pool,
+    configuration_digest: str,
+    plan: Plan | None,
     shared: dict[tuple[str, str], Credential],
 ) -> Job:
     task, workspace = lease.task, lease.task.workspace
@@ -90,7 +93,9 @@ def _variables(task: Task) -> tuple[list[Variable], list[EnvironmentVariable]]:
         if variable.category == VariableRow.Category.TERRAFORM:
             terraform.append(
                 Variable(
-                    name=variable.key, value=variable.value, hcl=variable.hcl,
+                    name=variable.key,
+                    value=variable.value,
+                    hcl=variable.hcl,
                     sensitive=variable.sensitive,
                 )
             )
@@ -119,7 +124,10 @@ def _project_credentials(workspace: Workspace) -> dict[tuple[str, str], Credenti
 
 def _credential(row: AbstractCredential, secret: str) -> Credential:
     return Credential(
-        kind=row.kind, host=row.host, username=row.username, secret=secret,
+        kind=row.kind,
+        host=row.host,
+        username=row.username,
+        secret=secret,
         known_hosts=row.known_hosts,
     )
 

@@ -97,7 +97,9 @@ def masked(lease: Lease, phase: str, offset: int, data: bytes) -> bytes:
             mask_log(task=lease.task, phase=phase, offset=start + begin, length=stored)
     if spans:
         record(
-            "agent.secret_masked", actor=Actor.agent(lease.slot.pod.agent_id), task=lease.task,
+            "agent.secret_masked",
+            actor=Actor.agent(lease.slot.pod.agent_id),
+            task=lease.task,
             lease=lease,
             cause="the agent's log held a secret; it was masked before it was stored",
             data={"phase": phase, "places": len(spans)},

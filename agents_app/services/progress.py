@@ -50,8 +50,13 @@ def store_steps(lease: Lease, phase: Phase, steps: Iterable[Step]) -> None:
     TaskStep.objects.bulk_create(
         [
             TaskStep(
-                task_id=task.pk, phase=phase, lease_id=lease.pk, name=step.name,
-                started_ms=step.started_ms, duration_ms=step.duration_ms, detail=step.detail,
+                task_id=task.pk,
+                phase=phase,
+                lease_id=lease.pk,
+                name=step.name,
+                started_ms=step.started_ms,
+                duration_ms=step.duration_ms,
+                detail=step.detail,
             )
             for step in rows.values()
         ],

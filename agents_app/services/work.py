@@ -26,9 +26,7 @@ def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply 
     if not last and not _differs(wanted, message.known):
         return None
     fresh = [wish for wish in wanted if _of(wish) not in known]
-    jobs = jobs_for(
-        [wish.lease for wish in fresh if wish.directive in _NEEDS_JOB], caller.pod.pool
-    )
+    jobs = jobs_for([wish.lease for wish in fresh if wish.directive in _NEEDS_JOB], caller.pod.pool)
     undelivered = [wish.lease for wish in fresh if wish.lease.delivered_at is None]
     if undelivered:
         mark_delivered(undelivered)
@@ -61,8 +59,6 @@ def _differs(wanted: list[Wish], known: Iterable[KnownAssignment]) -> bool:
     here = {_of(wish) for wish in wanted}
     ids = {wish.lease.pk for wish in wanted}
     there = {
-        _key(entry)
-        for entry in known
-        if entry.directive != Directive.END or entry.lease_id in ids
+        _key(entry) for entry in known if entry.directive != Directive.END or entry.lease_id in ids
     }
     return here != there

@@ -21,7 +21,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "SSL_CERT_FILE", "SLIPWAY_
 
 
 class LocalHosting:
-    """Runs `manage.py run_agent` for each pod, with its files under ``SLIPWAY_AGENTS_DIRECTORY/<pod>``."""
+    """Runs `manage.py run_agent` for each pod, its files below ``SLIPWAY_AGENTS_DIRECTORY``."""
 
     def create(self, pool: Pool, pod: ManagedPod, token: str) -> None:
         """Start the agent and note its process in the pod's row."""
@@ -42,8 +42,13 @@ class LocalHosting:
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run_agent"]
         with (directory / "agent.log").open("ab") as output:
             process = subprocess.Popen(
-                command, cwd=settings.BASE_DIR, env=environment, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output, start_new_session=True,
+                command,
+                cwd=settings.BASE_DIR,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         ManagedPod.objects.filter(pk=pod.pk).update(
             process_id=process.pid, process_started=start_time(process.pid) or ""

@@ -10,7 +10,7 @@ from django.utils.decorators import sync_and_async_middleware
 
 
 @sync_and_async_middleware
-def RequestIdMiddleware(get_response: Any) -> Any:  # noqa: N802
+def RequestIdMiddleware(get_response: Any) -> Any:
     """Note an id on the request and send it back."""
     if iscoroutinefunction(get_response):
 

@@ -27,4 +27,3 @@ class Identified(models.Model):
 
     class Meta:
         abstract = True
-

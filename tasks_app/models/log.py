@@ -14,9 +14,7 @@ class LogStream(models.Model):
     complete = models.BooleanField(default=False)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["task", "phase"], name="log_stream_unique")
-        ]
+        constraints = [models.UniqueConstraint(fields=["task", "phase"], name="log_stream_unique")]
 
 
 class LogChunk(models.Model):

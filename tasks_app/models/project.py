@@ -29,7 +29,11 @@ class RoleAssignment(Identified):
 
     group = models.ForeignKey(Group, models.CASCADE, related_name="slipway_roles")
     project = models.ForeignKey(
-        Project, models.CASCADE, null=True, blank=True, related_name="roles",
+        Project,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="roles",
         help_text="Empty: the role holds in every project.",
     )
     role = models.CharField(max_length=10, choices=Role)
@@ -37,7 +41,8 @@ class RoleAssignment(Identified):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["group", "project"], name="one_role_per_group_and_project",
+                fields=["group", "project"],
+                name="one_role_per_group_and_project",
                 nulls_distinct=False,
             )
         ]

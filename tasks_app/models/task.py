@@ -63,9 +63,7 @@ class Task(Identified):
             LongNameIndex(fields=["plan_hash"], name="idx_workspace_tasks_plan_hash"),
             models.Index(fields=["workspace", "-id"], name="task_workspace_newest"),
             models.Index(fields=["status", "-id"], name="task_status_newest"),
-            models.Index(
-                fields=["id"], name="task_live", condition=~Q(status__in=sorted(FINAL))
-            ),
+            models.Index(fields=["id"], name="task_live", condition=~Q(status__in=sorted(FINAL))),
         ]
         constraints = [
             models.UniqueConstraint(fields=["workspace", "number"], name="task_number_unique"),
@@ -112,7 +110,8 @@ class TaskStep(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["task", "phase", "lease_id", "name"], name="task_step_unique",
+                fields=["task", "phase", "lease_id", "name"],
+                name="task_step_unique",
                 nulls_distinct=False,
             )
         ]

@@ -42,7 +42,8 @@ class Variable(Identified):
             ),
             models.UniqueConstraint(
                 fields=["workspace", "project", "category", "key"],
-                condition=Q(deleted_at=None), name="variable_unique_in_scope",
+                condition=Q(deleted_at=None),
+                name="variable_unique_in_scope",
                 nulls_distinct=False,
             ),
         ]

@@ -21,7 +21,8 @@ class Workspace(Identified):
     description = models.TextField(blank=True)
     engine = models.CharField(max_length=10, choices=Engine, default=Engine.TERRAFORM)
     engine_version = models.CharField(
-        max_length=30, blank=True,
+        max_length=30,
+        blank=True,
         help_text="Exact, for example 1.11.4. Empty: that of the agent that plans.",
     )
     working_directory = models.CharField(
@@ -35,7 +36,11 @@ class Workspace(Identified):
     )
     locked_at = models.DateTimeField(null=True, blank=True, editable=False)
     locked_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, editable=False,
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
         related_name="+",
     )
     lock_reason = models.CharField(max_length=250, blank=True, editable=False)

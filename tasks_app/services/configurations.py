@@ -58,11 +58,20 @@ def store_configuration(
             iter(partial(archive.read, _READ_BYTES), b""), Blob.Retention.CONFIGURATION
         )
         version = ConfigurationVersion.objects.create(
-            workspace=workspace, number=last + 1, source=source, digest=blob.digest,
-            size=blob.size, blob=blob, message=message[:250], created_by=actor.user,
+            workspace=workspace,
+            number=last + 1,
+            source=source,
+            digest=blob.digest,
+            size=blob.size,
+            blob=blob,
+            message=message[:250],
+            created_by=actor.user,
         )
         record(
-            "configuration.stored", actor=actor, workspace=workspace, cause=message,
+            "configuration.stored",
+            actor=actor,
+            workspace=workspace,
+            cause=message,
             data={"number": version.number, "bytes": blob.size, "files": facts.files},
         )
     return version

@@ -38,7 +38,13 @@ def check_credential(kind: str, host: str, secret: str, known_hosts: str) -> Non
 
 
 def set_credential(
-    *, actor: Actor, project: Project, kind: str, host: str, secret: str, username: str = "",
+    *,
+    actor: Actor,
+    project: Project,
+    kind: str,
+    host: str,
+    secret: str,
+    username: str = "",
     known_hosts: str = "",
 ) -> ProjectCredential:
     """Store or replace a project's credential for a host.
@@ -51,7 +57,9 @@ def set_credential(
     ring = keyring()
     with transaction.atomic():
         row, _ = ProjectCredential.objects.update_or_create(
-            project=project, kind=kind, host=host,
+            project=project,
+            kind=kind,
+            host=host,
             defaults={
                 "username": username,
                 "known_hosts": known_hosts,
@@ -61,7 +69,8 @@ def set_credential(
             },
         )
         record(
-            "project.credential_set", actor=actor,
+            "project.credential_set",
+            actor=actor,
             data={"project": project.name, "kind": kind, "host": host},
         )
     return row
@@ -76,7 +85,8 @@ def delete_credential(*, actor: Actor, credential: ProjectCredential) -> None:
     require(actor, Action.CHANGE_PROJECT, credential.project)
     with transaction.atomic():
         record(
-            "project.credential_deleted", actor=actor,
+            "project.credential_deleted",
+            actor=actor,
             data={"project": credential.project.name, "host": credential.host},
         )
         credential.delete()

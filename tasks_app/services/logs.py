@@ -51,7 +51,10 @@ def append_log(*, task: Task, phase: str, lease_id: UUID, offset: int, data: byt
         if fresh:
             ring = keyring()
             LogChunk.objects.create(
-                stream=stream, offset=stream.size, size=len(fresh), key_id=ring.primary,
+                stream=stream,
+                offset=stream.size,
+                size=len(fresh),
+                key_id=ring.primary,
                 ciphertext=ring.encrypt(fresh, _context(stream, stream.size)),
             )
             stream.size += len(fresh)
@@ -71,7 +74,10 @@ def mask_log(*, task: Task, phase: str, offset: int, length: int) -> None:
     with transaction.atomic():
         stream = LogStream.objects.select_for_update().get(task=task, phase=phase)
         for chunk in _chunks_from(stream, offset):
-            start, end = max(offset - chunk.offset, 0), min(offset + length - chunk.offset, chunk.size)
+            start, end = (
+                max(offset - chunk.offset, 0),
+                min(offset + length - chunk.offset, chunk.size),
+            )
             if start >= end:
                 break
             context, ring = _context(stream, chunk.offset), keyring()
@@ -83,9 +89,9 @@ def mask_log(*, task: Task, phase: str, offset: int, length: int) -> None:
 
 def log_size(task: Task, phase: str) -> int:
     """Return how many bytes of a phase's log are stored."""
-    return LogStream.objects.filter(task=task, phase=phase).values_list(
-        "size", flat=True
-    ).first() or 0
+    return (
+        LogStream.objects.filter(task=task, phase=phase).values_list("size", flat=True).first() or 0
+    )
 
 
 def read_log(task: Task, phase: str, offset: int = 0, limit: int = READ_BYTES) -> LogPart:
@@ -111,9 +117,10 @@ def read_log(task: Task, phase: str, offset: int = 0, limit: int = READ_BYTES) -
 
 def _chunks_from(stream: LogStream, offset: int) -> list[LogChunk]:
     first = (
-        stream.chunks.filter(offset__lte=offset).order_by("-offset").values_list(
-            "offset", flat=True
-        ).first()
+        stream.chunks.filter(offset__lte=offset)
+        .order_by("-offset")
+        .values_list("offset", flat=True)
+        .first()
     )
     rows = stream.chunks.filter(offset__gte=first or 0).order_by("offset")[:64]
     return [chunk for chunk in rows if chunk.offset + chunk.size > offset]

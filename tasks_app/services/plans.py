@@ -46,13 +46,21 @@ class PlanFacts:
     @property
     def has_changes(self) -> bool:
         return bool(
-            self.to_add or self.to_change or self.to_destroy or self.to_import
+            self.to_add
+            or self.to_change
+            or self.to_destroy
+            or self.to_import
             or self.output_changes
         )
 
 
 def task_planned(
-    task: Task, facts: PlanFacts, *, lease: Any, actor: Actor, diagnostics: list[dict[str, Any]],
+    task: Task,
+    facts: PlanFacts,
+    *,
+    lease: Any,
+    actor: Actor,
+    diagnostics: list[dict[str, Any]],
 ) -> Task:
     """Store a plan and move its task on; the caller holds the task's row.
 
@@ -60,7 +68,11 @@ def task_planned(
     if the person who asked for it may still confirm. Everything else is finished.
     """
     Plan.objects.update_or_create(task=task, defaults=vars(facts))
-    common = {"plan_hash": facts.plan_hash, "diagnostics": diagnostics, "actor": actor}
+    common: dict[str, Any] = {
+        "plan_hash": facts.plan_hash,
+        "diagnostics": diagnostics,
+        "actor": actor,
+    }
     summary = f"+{facts.to_add} ~{facts.to_change} -{facts.to_destroy}"
     if task.type != TaskType.PLAN_AND_APPLY:
         return transition(task, Status.SUCCESS, cause=f"planned {summary}", lease=lease, **common)
@@ -69,7 +81,10 @@ def task_planned(
             task, Status.PLANNED_AND_FINISHED, cause="no changes", lease=lease, **common
         )
     transition(
-        task, Status.APPLY_PENDING, cause=f"planned {summary}", lease=lease,
+        task,
+        Status.APPLY_PENDING,
+        cause=f"planned {summary}",
+        lease=lease,
         waiting_reason=APPLY_PENDING_REASON,
         keep_warm_until=ClockTimestamp() + timedelta(seconds=settings.SLIPWAY.keep_warm_seconds),
         **common,
@@ -86,7 +101,9 @@ def _confirm_automatically(task: Task) -> None:
         confirm_automatically(task)
     except SlipwayError as refusal:
         record(
-            "task.auto_apply_refused", actor=Actor.system("auto_apply"), task=task,
+            "task.auto_apply_refused",
+            actor=Actor.system("auto_apply"),
+            task=task,
             cause=refusal.detail,
         )
 
@@ -125,8 +142,12 @@ def changes(task: Task) -> dict[str, Any]:
         "resources": list(_resource_changes(document.get("resource_changes", []))),
         "drift": list(_resource_changes(document.get("resource_drift", []))),
         "outputs": [
-            {"address": name, "actions": change["actions"], "reason": "",
-             "attributes": _attributes(change)}
+            {
+                "address": name,
+                "actions": change["actions"],
+                "reason": "",
+                "attributes": _attributes(change),
+            }
             for name, change in sorted(document.get("output_changes", {}).items())
             if change["actions"] != ["no-op"]
         ],

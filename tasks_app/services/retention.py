@@ -45,9 +45,7 @@ def _old_states() -> QuerySet[StateVersion]:
     return (
         StateVersion.objects.exclude(blob=None)
         .annotate(
-            age_rank=Window(
-                RowNumber(), partition_by=F("workspace"), order_by=F("serial").desc()
-            )
+            age_rank=Window(RowNumber(), partition_by=F("workspace"), order_by=F("serial").desc())
         )
         .filter(age_rank__gt=settings.SLIPWAY.retention_state_versions)
     )
@@ -112,4 +110,3 @@ def purge(*, dry_run: bool = False) -> dict[str, int]:
     if not dry_run and any(counts.values()):
         record("retention.purged", actor=Actor.system("purge"), data=counts)
     return counts
-

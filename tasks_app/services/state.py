@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 
 from tasks_app import blobs
@@ -30,44 +28,10 @@ from tasks_app.exceptions import (
 from tasks_app.models import Blob, Event, StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
+from tasks_app.services.state_documents import StateFacts, parse_state
 from tasks_app.signals import state_unlocked_by_force
 from tasks_app.states import Status, TaskType
 from tasks_app.transitions import lock_task, record, transition
-
-
-@dataclass(frozen=True)
-class StateFacts:
-    """What Slipway reads of a state document."""
-
-    serial: int
-    lineage: str
-    terraform_version: str
-
-
-def parse_state(content: bytes) -> StateFacts:
-    """Return the facts of a state document.
-
-    Raises:
-        TooLarge: above ``state_bytes_max``.
-        InvalidInput: not a Terraform state of version 4.
-    """
-    limit = settings.SLIPWAY.state_bytes_max
-    if len(content) > limit:
-        raise TooLarge(f"The state has {len(content)} bytes, more than the allowed {limit}.")
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        raise InvalidInput("The state is not a JSON document.", field="state") from None
-    if not isinstance(document, dict):
-        raise InvalidInput("The state is not a JSON object.", field="state")
-    serial, lineage = document.get("serial"), document.get("lineage")
-    if document.get("version") != 4:
-        raise InvalidInput("Only state of version 4 is understood.", field="version")
-    if not isinstance(serial, int) or isinstance(serial, bool) or not 0 <= serial < 2**62:
-        raise InvalidInput("The state has no serial number.", field="serial")
-    if not isinstance(lineage, str) or not 0 < len(lineage) <= 64:
-        raise InvalidInput("The state has no lineage.", field="lineage")
-    return StateFacts(serial, lineage, str(document.get("terraform_version", ""))[:30])
 
 
 def current_version(workspace: Workspace) -> StateVersion | None:
@@ -125,16 +89,19 @@ def store_state(
         if held.task_id != task_id or (task_id is None and held.user != actor.user):
             raise Conflict("The state is locked by somebody else.")
         cause = f"task {task_id}" if task_id else "written over HTTP"
-        version = _append(
-            workspace, content, facts, actor=actor, task_id=task_id, cause=cause
-        )
+        version = _append(workspace, content, facts, actor=actor, task_id=task_id, cause=cause)
     void_waiting_plans(workspace, except_task=task_id)
     return version
 
 
 def _append(
-    workspace: Workspace, content: bytes, facts: StateFacts, *, actor: Actor,
-    task_id: UUID | None, cause: str,
+    workspace: Workspace,
+    content: bytes,
+    facts: StateFacts,
+    *,
+    actor: Actor,
+    task_id: UUID | None,
+    cause: str,
 ) -> StateVersion:
     current = current_version(workspace)
     digest = hashlib.sha256(content).hexdigest()
@@ -153,12 +120,22 @@ def _append(
             )
     blob = blobs.store([content], Blob.Retention.STATE)
     version = StateVersion.objects.create(
-        workspace=workspace, serial=facts.serial, lineage=facts.lineage,
-        terraform_version=facts.terraform_version, digest=digest, size=len(content), blob=blob,
-        task_id=task_id, created_by=actor.user, cause=cause[:250],
+        workspace=workspace,
+        serial=facts.serial,
+        lineage=facts.lineage,
+        terraform_version=facts.terraform_version,
+        digest=digest,
+        size=len(content),
+        blob=blob,
+        task_id=task_id,
+        created_by=actor.user,
+        cause=cause[:250],
     )
     record(
-        "state.stored", actor=actor, workspace=workspace, cause=cause,
+        "state.stored",
+        actor=actor,
+        workspace=workspace,
+        cause=cause,
         task=Task.objects.filter(pk=task_id).first() if task_id else None,
         data={"serial": facts.serial, "bytes": len(content)},
     )
@@ -178,7 +155,9 @@ def void_waiting_plans(workspace: Workspace, *, except_task: UUID | None) -> int
     position = state_position(workspace)
     waiting = Task.objects.filter(
         workspace=workspace, type=TaskType.PLAN_AND_APPLY, status=Status.APPLY_PENDING
-    ).exclude(pk=except_task)
+    )
+    if except_task is not None:
+        waiting = waiting.exclude(pk=except_task)
     voided = 0
     for task_id in waiting.values_list("pk", flat=True):
         with transaction.atomic():
@@ -187,7 +166,9 @@ def void_waiting_plans(workspace: Workspace, *, except_task: UUID | None) -> int
             if task.status != Status.APPLY_PENDING or planned_on == position:
                 continue
             transition(
-                task, Status.DISCARDED, actor=Actor.system("state"),
+                task,
+                Status.DISCARDED,
+                actor=Actor.system("state"),
                 cause=f"the plan became void: the state moved from serial {planned_on[1]} to "
                 f"{position[1]}",
             )
@@ -228,11 +209,15 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
         _lock_workspace(workspace)
         _refuse_in_use(workspace)
         current = current_version(workspace)
-        assert current is not None  # noqa: S101  # there is at least ``version``
+        assert current is not None  # there is at least ``version``
         document["serial"] = current.serial + 1
         content = json.dumps(document, indent=2).encode()
         new = _append(
-            workspace, content, parse_state(content), actor=actor, task_id=None,
+            workspace,
+            content,
+            parse_state(content),
+            actor=actor,
+            task_id=None,
             cause=f"rolled back to serial {version.serial}",
         )
     void_waiting_plans(workspace, except_task=None)
@@ -261,13 +246,19 @@ def _refuse_while_applying(workspace: Workspace) -> None:
 
 def open_lock(workspace: Workspace) -> StateLock | None:
     """Return the lock that is held now, if any."""
-    return StateLock.objects.select_related("user").filter(
-        workspace=workspace, released_at=None
-    ).first()
+    return (
+        StateLock.objects.select_related("user")
+        .filter(workspace=workspace, released_at=None)
+        .first()
+    )
 
 
 def lock_state(
-    *, workspace: Workspace, info: dict[str, Any], actor: Actor, task: Task | None = None,
+    *,
+    workspace: Workspace,
+    info: dict[str, Any],
+    actor: Actor,
+    task: Task | None = None,
     lease_id: UUID | None = None,
 ) -> StateLock:
     """Grant Terraform's lock; the same ID again is granted again (its reply was lost).
@@ -293,11 +284,18 @@ def lock_state(
         if task is None:
             _refuse_while_applying(workspace)
         lock = StateLock.objects.create(
-            workspace=workspace, lock_id=lock_id, info=info, task=task, lease_id=lease_id,
+            workspace=workspace,
+            lock_id=lock_id,
+            info=info,
+            task=task,
+            lease_id=lease_id,
             user=None if task else actor.user,
         )
         record(
-            "state.locked", actor=actor, workspace=workspace, task=task,
+            "state.locked",
+            actor=actor,
+            workspace=workspace,
+            task=task,
             data={"id": lock_id, "operation": str(info.get("Operation", ""))[:50]},
         )
     return lock
@@ -324,7 +322,11 @@ def unlock_state(*, workspace: Workspace, lock_id: str, actor: Actor) -> None:
 def _release(lock: StateLock, actor: Actor, kind: str, cause: str = "", **fields: Any) -> None:
     StateLock.objects.filter(pk=lock.pk).update(released_at=ClockTimestamp(), **fields)
     record(
-        kind, actor=actor, workspace=lock.workspace, task=lock.task, cause=cause,
+        kind,
+        actor=actor,
+        workspace=lock.workspace,
+        task=lock.task,
+        cause=cause,
         data={"id": lock.lock_id},
     )
 
@@ -376,16 +378,23 @@ def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
             try:
                 with transaction.atomic():
                     _append(
-                        task.workspace, content, parse_state(content), actor=actor,
-                        task_id=task.pk, cause="recovered after a failed upload",
+                        task.workspace,
+                        content,
+                        parse_state(content),
+                        actor=actor,
+                        task_id=task.pk,
+                        cause="recovered after a failed upload",
                     )
-                assert held is not None  # noqa: S101
+                assert held is not None
                 _release(held, actor, "state.unlocked", "its state was recovered")
                 return True
             except (StateConflict, InvalidInput, TooLarge) as refusal:
                 reason = refusal.detail
         Event.objects.create(
-            kind="state.quarantined", actor=actor.name, task=task, workspace=task.workspace,
+            kind="state.quarantined",
+            actor=actor.name,
+            task=task,
+            workspace=task.workspace,
             cause=f"The recovered state was not made current: {reason}",
         )
     return False

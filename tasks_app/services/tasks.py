@@ -83,9 +83,11 @@ def create_task(
             require(actor, Action.CONFIRM, workspace)
         wants_apply = False
     with transaction.atomic():
-        workspace = Workspace.objects.select_for_update(of=("self",)).select_related(
-            "project", "locked_by"
-        ).get(pk=workspace.pk)
+        workspace = (
+            Workspace.objects.select_for_update(of=("self",))
+            .select_related("project", "locked_by")
+            .get(pk=workspace.pk)
+        )
         if workspace.locked_at:
             raise WorkspaceLocked(
                 f"The workspace is locked: {workspace.lock_reason} Unlock it first."
@@ -174,9 +176,7 @@ def confirm_automatically(task: Task) -> Task:
 
 def _confirm(task: Task, *, actor: Actor, comment: str, automatic: bool = False) -> Task:
     if task.status != Status.APPLY_PENDING:
-        raise IllegalTransition(
-            task.status, Status.CONFIRMED, TRANSITIONS[Status(task.status)]
-        )
+        raise IllegalTransition(task.status, Status.CONFIRMED, TRANSITIONS[Status(task.status)])
     if task.workspace.locked_at:
         raise WorkspaceLocked(
             f"The workspace is locked: {task.workspace.lock_reason} Unlock it first."
@@ -218,9 +218,7 @@ def discard_task(*, actor: Actor, task_id: UUID, comment: str = "") -> Task:
         return transition(task, Status.DISCARDED, actor=actor, cause=comment or "discarded")
 
 
-def cancel_task(
-    *, actor: Actor, task_id: UUID, force: bool = False, comment: str = ""
-) -> Task:
+def cancel_task(*, actor: Actor, task_id: UUID, force: bool = False, comment: str = "") -> Task:
     """Cancel: at once what does not run, by one interrupt what does.
 
     Args:
@@ -238,9 +236,7 @@ def cancel_task(
         if task.status in {Status.PENDING, Status.APPLY_PENDING, Status.CONFIRMED}:
             return transition(task, Status.CANCELLED, actor=actor, cause=cause)
         if task.status not in {Status.PLANNING, Status.APPLYING}:
-            raise IllegalTransition(
-                task.status, Status.CANCELLED, TRANSITIONS[Status(task.status)]
-            )
+            raise IllegalTransition(task.status, Status.CANCELLED, TRANSITIONS[Status(task.status)])
         if force:
             require(actor, Action.FORCE_CANCEL, task)
             if task.cancel_requested_at is None:
@@ -251,7 +247,9 @@ def cancel_task(
             task.cancel_requested_at = ClockTimestamp()
             task.save(update_fields=["cancel_requested_at"])
         record(
-            "task.kill_requested" if force else "task.cancel_requested", actor=actor, task=task,
+            "task.kill_requested" if force else "task.cancel_requested",
+            actor=actor,
+            task=task,
             cause=cause,
         )
         task.refresh_from_db()
@@ -298,8 +296,12 @@ def resolve_task(*, actor: Actor, task_id: UUID, verdict: Status | str, comment:
         task = lock_task(task_id)
         require(actor, Action.ACKNOWLEDGE, task)
         return transition(
-            task, Status(verdict), actor=actor, cause=f"verdict: {comment}",
-            sources=[Status.APPLY_UNKNOWN], error="" if verdict == Status.APPLIED else comment,
+            task,
+            Status(verdict),
+            actor=actor,
+            cause=f"verdict: {comment}",
+            sources=[Status.APPLY_UNKNOWN],
+            error="" if verdict == Status.APPLIED else comment,
         )
 
 
@@ -358,10 +360,18 @@ def allowed_actions(actor: Actor, task: Task) -> list[AllowedAction]:
             running and bool(task.cancel_requested_at),
             "Cancel it normally first." if running else f"The task is {label}.",
         ),
-        ("acknowledge", may(actor, Action.ACKNOWLEDGE, task), acknowledgeable,
-         f"The task is {label}."),
-        ("resolve", may(actor, Action.ACKNOWLEDGE, task), status == Status.APPLY_UNKNOWN,
-         f"The task is {label}."),
+        (
+            "acknowledge",
+            may(actor, Action.ACKNOWLEDGE, task),
+            acknowledgeable,
+            f"The task is {label}.",
+        ),
+        (
+            "resolve",
+            may(actor, Action.ACKNOWLEDGE, task),
+            status == Status.APPLY_UNKNOWN,
+            f"The task is {label}.",
+        ),
         ("keep_warm", may(actor, Action.CONFIRM, task), waits, f"The task is {label}."),
     ]
     return [

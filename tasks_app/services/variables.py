@@ -37,9 +37,16 @@ class ResolvedVariable:
 
 
 def set_variable(
-    *, actor: Actor, key: str, value: str, category: str = Category.TERRAFORM,
-    workspace: Workspace | None = None, project: Project | None = None, hcl: bool = False,
-    sensitive: bool = False, description: str = "",
+    *,
+    actor: Actor,
+    key: str,
+    value: str,
+    category: str = Category.TERRAFORM,
+    workspace: Workspace | None = None,
+    project: Project | None = None,
+    hcl: bool = False,
+    sensitive: bool = False,
+    description: str = "",
 ) -> Variable:
     """Create a variable, or give it a new version.
 
@@ -56,7 +63,10 @@ def set_variable(
     with transaction.atomic():
         scope = {"workspace": workspace, "project": None if workspace else project}
         variable, created = Variable.objects.select_for_update(of=("self",)).get_or_create(
-            **scope, category=category, key=key, deleted_at=None,
+            **scope,
+            category=category,
+            key=key,
+            deleted_at=None,
             defaults={"hcl": hcl, "sensitive": sensitive, "description": description},
         )
         if not created:
@@ -64,12 +74,18 @@ def set_variable(
             variable.save(update_fields=["hcl", "sensitive", "description"])
         last = variable.versions.aggregate(last=Max("number"))["last"] or 0
         VariableVersion.objects.create(
-            variable=variable, number=last + 1, hcl=hcl, sensitive=sensitive,
+            variable=variable,
+            number=last + 1,
+            hcl=hcl,
+            sensitive=sensitive,
             value_ciphertext=ring.encrypt(value.encode(), f"variable/{variable.pk}/{last + 1}"),
-            key_id=ring.primary, created_by=actor.user,
+            key_id=ring.primary,
+            created_by=actor.user,
         )
         record(
-            "variable.set", actor=actor, workspace=workspace,
+            "variable.set",
+            actor=actor,
+            workspace=workspace,
             data={"key": key, "scope": variable.scope, "version": last + 1},
         )
     return variable
@@ -105,7 +121,7 @@ def _check(key: str, value: str, category: str, *, hcl: bool, sensitive: bool) -
             field="value",
         )
     if hcl and not value.strip():
-        raise InvalidInput("An HCL expression cannot be empty; write null or \"\".", field="value")
+        raise InvalidInput('An HCL expression cannot be empty; write null or "".', field="value")
     if sensitive and len(value.strip()) < SECRET_LENGTH_MIN:
         raise InvalidInput(
             f"A sensitive value needs at least {SECRET_LENGTH_MIN} characters: shorter ones "
@@ -122,11 +138,11 @@ def delete_variable(*, actor: Actor, variable: Variable) -> None:
     """
     require(actor, *_scope_right(variable.workspace, variable.project))
     with transaction.atomic():
-        Variable.objects.filter(pk=variable.pk, deleted_at=None).update(
-            deleted_at=ClockTimestamp()
-        )
+        Variable.objects.filter(pk=variable.pk, deleted_at=None).update(deleted_at=ClockTimestamp())
         record(
-            "variable.deleted", actor=actor, workspace=variable.workspace,
+            "variable.deleted",
+            actor=actor,
+            workspace=variable.workspace,
             data={"key": variable.key, "scope": variable.scope},
         )
 
@@ -134,9 +150,7 @@ def delete_variable(*, actor: Actor, variable: Variable) -> None:
 def _effective(workspace: Workspace) -> list[Variable]:
     """Return the variables that hold for a workspace, by precedence."""
     scope = (
-        Q(workspace=workspace)
-        | Q(project=workspace.project_id)
-        | Q(workspace=None, project=None)
+        Q(workspace=workspace) | Q(project=workspace.project_id) | Q(workspace=None, project=None)
     )
     found: dict[tuple[str, str], Variable] = {}
     rows = Variable.objects.filter(scope, deleted_at=None)
@@ -157,8 +171,7 @@ def _newest(variables: list[Variable]) -> QuerySet[VariableVersion]:
 def snapshot_variables(task: Task) -> None:
     """Bind the newest versions of all variables to a new task."""
     TaskVariable.objects.bulk_create(
-        TaskVariable(task=task, version=version)
-        for version in _newest(_effective(task.workspace))
+        TaskVariable(task=task, version=version) for version in _newest(_effective(task.workspace))
     )
 
 
@@ -178,12 +191,16 @@ def task_variables(task: Task) -> list[ResolvedVariable]:
 
 def _resolve(version: VariableVersion) -> ResolvedVariable:
     plain = keyring().decrypt(
-        version.value_ciphertext, version.key_id,
+        version.value_ciphertext,
+        version.key_id,
         f"variable/{version.variable_id}/{version.number}",
     )
     return ResolvedVariable(
-        key=version.variable.key, value=plain.decode(), category=version.variable.category,
-        hcl=version.hcl, sensitive=version.sensitive,
+        key=version.variable.key,
+        value=plain.decode(),
+        category=version.variable.category,
+        hcl=version.hcl,
+        sensitive=version.sensitive,
     )
 
 

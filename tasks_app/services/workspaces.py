@@ -18,7 +18,12 @@ from tasks_app.transitions import record
 
 _VERSION = re.compile(r"^\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?$")
 _CHANGEABLE = {
-    "name", "description", "engine", "engine_version", "working_directory", "auto_apply",
+    "name",
+    "description",
+    "engine",
+    "engine_version",
+    "working_directory",
+    "auto_apply",
     "state_backend",
 }
 
@@ -99,7 +104,9 @@ def _saved(row: Any, actor: Actor, kind: str, changed: list[str] | None = None) 
         with transaction.atomic():
             row.save()
             record(
-                kind, actor=actor, workspace=row if isinstance(row, Workspace) else None,
+                kind,
+                actor=actor,
+                workspace=row if isinstance(row, Workspace) else None,
                 data={"name": row.name, "changed": changed or []},
             )
     except IntegrityError:

@@ -154,7 +154,10 @@ def _post(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRe
     if not lock_id:
         raise Conflict("A state is written only under a lock: the ID is missing.")
     service.store_state(
-        workspace=workspace, content=content, lock_id=lock_id, actor=caller.actor,
+        workspace=workspace,
+        content=content,
+        lock_id=lock_id,
+        actor=caller.actor,
         task_id=caller.grant.task_id if caller.grant else None,
     )
     return HttpResponse(status=200)
@@ -187,7 +190,10 @@ def _lock(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRe
         if grant is None or not grant.may_lock:
             raise NotPermitted(grant.refusal if grant else "This run is over.")
         service.lock_state(
-            workspace=workspace, info=info, actor=caller.actor, task=task,
+            workspace=workspace,
+            info=info,
+            actor=caller.actor,
+            task=task,
             lease_id=grant.lease_id,
         )
     return HttpResponse(status=200)

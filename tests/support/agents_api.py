@@ -34,8 +34,13 @@ class Reply:
 
 
 async def request(
-    method: str, path: str, *, token: str = "", body: Any = None,
-    headers: dict[str, str] | None = None, **query: Any,
+    method: str,
+    path: str,
+    *,
+    token: str = "",
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    **query: Any,
 ) -> Reply:
     """Send one request; ``body`` is a message, bytes, or anything for JSON."""
     if isinstance(body, schema.Message):
@@ -48,8 +53,11 @@ async def request(
     if token:
         sent["Authorization"] = f"Bearer {token}"
     response = await AsyncClient().generic(
-        method, f"{schema.API_PREFIX}{path}?{urlencode(query)}", content,
-        content_type="application/json", headers=sent,
+        method,
+        f"{schema.API_PREFIX}{path}?{urlencode(query)}",
+        content,
+        content_type="application/json",
+        headers=sent,
     )
     if response.streaming:
         parts = [part async for part in response.streaming_content]
@@ -63,25 +71,47 @@ def send(method: str, path: str, **arguments: Any) -> Reply:
 
 def register_request(**changes: Any) -> dict[str, Any]:
     return {
-        "pod_name": "pod-a", "pod_uid": "uid-a", "hostname": "host", "program_version": "0.1",
-        "engines": [{"engine": "terraform", "version": "1.11.4"}], "slots": 3, **changes,
+        "pod_name": "pod-a",
+        "pod_uid": "uid-a",
+        "hostname": "host",
+        "program_version": "0.1",
+        "engines": [{"engine": "terraform", "version": "1.11.4"}],
+        "slots": 3,
+        **changes,
     }
 
 
 def heartbeat_request(**changes: Any) -> dict[str, Any]:
     return {
-        "incarnation": str(uuid.uuid4()), "newest_lease": None, "leases": [], "directories": [],
-        "deleted_directories": [], "providers": [],
+        "incarnation": str(uuid.uuid4()),
+        "newest_lease": None,
+        "leases": [],
+        "directories": [],
+        "deleted_directories": [],
+        "providers": [],
         "engines": [{"engine": "terraform", "version": "1.11.4"}],
-        "disk_total_bytes": 1000, "disk_free_bytes": 400, "draining": False, **changes,
+        "disk_total_bytes": 1000,
+        "disk_free_bytes": 400,
+        "draining": False,
+        **changes,
     }
 
 
 def plan_result(**changes: Any) -> dict[str, Any]:
     return {
-        "plan_hash": "a" * 64, "manifest_digest": "b" * 64, "terraform_version": "1.11.4",
-        "bundle_stored": True, "bundle_bytes": 6, "to_add": 1, "to_change": 0, "to_destroy": 0,
-        "to_import": 0, "output_changes": 0, "state_lineage": "", "state_serial": None, **changes,
+        "plan_hash": "a" * 64,
+        "manifest_digest": "b" * 64,
+        "terraform_version": "1.11.4",
+        "bundle_stored": True,
+        "bundle_bytes": 6,
+        "to_add": 1,
+        "to_change": 0,
+        "to_destroy": 0,
+        "to_import": 0,
+        "output_changes": 0,
+        "state_lineage": "",
+        "state_serial": None,
+        **changes,
     }
 
 
@@ -108,7 +138,9 @@ class AgentClient:
 
     def work_request(self, known: list[Any] | None = None, wait: float = 0) -> dict[str, Any]:
         return {
-            "incarnation": self.reply["incarnation"], "known": known or [], "wait_seconds": wait,
+            "incarnation": self.reply["incarnation"],
+            "known": known or [],
+            "wait_seconds": wait,
         }
 
     def work(self, known: list[Any] | None = None, wait: float = 0) -> Reply:
@@ -129,7 +161,11 @@ class AgentClient:
 
     def finish(self, phase: str, outcome: str, lease: Lease | None = None, **changes: Any) -> Reply:
         body = {
-            "phase": phase, "outcome": outcome, "log_bytes": 0, "directory_kept": True, **changes,
+            "phase": phase,
+            "outcome": outcome,
+            "log_bytes": 0,
+            "directory_kept": True,
+            **changes,
         }
         return self.call("POST", "finish", lease, body=body)
 

@@ -41,9 +41,7 @@ def make_admin() -> User:
 def make_workspace(*, configured: bool = True, **fields: Any) -> Workspace:
     if "project" not in fields:
         fields["project"] = Project.objects.get_or_create(name="default")[0]
-    workspace = Workspace.objects.create(
-        **{"name": f"workspace-{next(_numbers)}", **fields}
-    )
+    workspace = Workspace.objects.create(**{"name": f"workspace-{next(_numbers)}", **fields})
     if configured:
         make_configuration(workspace)
     return workspace
@@ -52,8 +50,12 @@ def make_workspace(*, configured: bool = True, **fields: Any) -> Workspace:
 def make_configuration(workspace: Workspace, content: bytes = b"not a real archive") -> Any:
     blob = blobs.store([content], Blob.Retention.CONFIGURATION)
     return ConfigurationVersion.objects.create(
-        workspace=workspace, number=workspace.configurations.count() + 1,
-        source=ConfigurationVersion.Source.UPLOAD, digest=blob.digest, size=blob.size, blob=blob,
+        workspace=workspace,
+        number=workspace.configurations.count() + 1,
+        source=ConfigurationVersion.Source.UPLOAD,
+        digest=blob.digest,
+        size=blob.size,
+        blob=blob,
     )
 
 
@@ -68,7 +70,10 @@ def make_pod(pool: Pool, *, versions: tuple[str, ...] = ("1.11.4",)) -> ManagedP
     """An online pod with an agent and all its slots idle."""
     name = f"pod-{next(_numbers)}"
     return register_pod(
-        pool=pool, pod_name=name, pod_uid=str(uuid.uuid4()), slots=pool.slots_per_pod,
+        pool=pool,
+        pod_name=name,
+        pod_uid=str(uuid.uuid4()),
+        slots=pool.slots_per_pod,
         engines=[{"engine": "terraform", "version": version} for version in versions],
         agent_id=uuid.uuid4(),
     )
@@ -83,10 +88,21 @@ def make_task(workspace: Workspace | None = None, **fields: Any) -> Task:
 def plan_facts(**fields: Any) -> PlanFacts:
     return PlanFacts(
         **{
-            "plan_hash": PLAN_HASH, "manifest_digest": MANIFEST, "terraform_version": "1.11.4",
-            "to_add": 1, "to_change": 0, "to_destroy": 0, "to_import": 0, "output_changes": 0,
-            "state_lineage": "", "state_serial": None, "bundle_bytes": 0, "bundle": None,
-            "json": None, "text": None, **fields,
+            "plan_hash": PLAN_HASH,
+            "manifest_digest": MANIFEST,
+            "terraform_version": "1.11.4",
+            "to_add": 1,
+            "to_change": 0,
+            "to_destroy": 0,
+            "to_import": 0,
+            "output_changes": 0,
+            "state_lineage": "",
+            "state_serial": None,
+            "bundle_bytes": 0,
+            "bundle": None,
+            "json": None,
+            "text": None,
+            **fields,
         }
     )
 
@@ -95,7 +111,9 @@ def finish_planning(task: Task, **facts: Any) -> Task:
     """Let the agent that plans ``task`` report a plan with changes."""
     lease = task.leases.exclude(state="ended").select_related("slot__pod").get()
     outcomes.finish_plan(
-        lease_id=lease.pk, epoch=lease.epoch, pod=lease.slot.pod,
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=lease.slot.pod,
         report=outcomes.Report("planned", plan=plan_facts(**facts)),
     )
     task.refresh_from_db()

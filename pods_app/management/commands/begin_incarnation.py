@@ -24,8 +24,10 @@ class Command(BaseCommand):
             counts = {
                 word: Task.objects.filter(status=status).count()
                 for word, status in (
-                    ("discarded", Status.APPLY_PENDING), ("failed", Status.CONFIRMED),
-                    ("unknown", Status.APPLYING), ("back", Status.PLANNING),
+                    ("discarded", Status.APPLY_PENDING),
+                    ("failed", Status.CONFIRMED),
+                    ("unknown", Status.APPLYING),
+                    ("back", Status.PLANNING),
                 )
             }
         else:

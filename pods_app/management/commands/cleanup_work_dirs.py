@@ -18,7 +18,8 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Decide only.")
         parser.add_argument("--json", action="store_true", help="One JSON document on stdout.")
         parser.add_argument(
-            "--now", action="store_true",
+            "--now",
+            action="store_true",
             help="Do not wait for the configured times; directories in use are kept.",
         )
 

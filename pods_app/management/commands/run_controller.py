@@ -17,7 +17,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--stop-pods", action="store_true",
+            "--stop-pods",
+            action="store_true",
             help="At the end also end the local pods; by default they go on and are adopted.",
         )
 

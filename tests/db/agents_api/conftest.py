@@ -46,7 +46,9 @@ def new_agent(pool_token):
 
     def register(name: str = "a") -> AgentClient:
         reply = send(
-            "POST", "register", token=pool_token,
+            "POST",
+            "register",
+            token=pool_token,
             body=register_request(pod_name=f"pod-{name}", pod_uid=f"uid-{name}"),
         )
         assert reply.status == 200, reply.content

@@ -21,7 +21,9 @@ def applying(agent, planning, admin):
     confirm_task(actor=admin, task_id=planning.pk, plan_hash="a" * 64)
     agent.work()
     body = {
-        "key": str(uuid.uuid4()), "plan_hash": "a" * 64, "manifest_digest": "b" * 64,
+        "key": str(uuid.uuid4()),
+        "plan_hash": "a" * 64,
+        "manifest_digest": "b" * 64,
         "path": "kept",
     }
     assert agent.call("POST", "permit", body=body).status == 200
@@ -65,7 +67,9 @@ def test_every_outcome_of_a_plan(agent, type, outcome, status):
     for kind in ("plan_bundle", "plan_json", "plan_text"):
         agent.put_artifact(kind, b"x")
     reply = agent.finish(
-        "plan", outcome, plan=result if outcome in {"planned", "no_changes"} else None,
+        "plan",
+        outcome,
+        plan=result if outcome in {"planned", "no_changes"} else None,
         error="It broke." if outcome == "failed" else "",
     )
     assert (reply.status, reply.json) == (200, {"directive": "end"})

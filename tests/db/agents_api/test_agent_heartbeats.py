@@ -16,15 +16,21 @@ from tests.support.factories import make_waiting_task
 
 def lease_report(lease, **changes):
     return {
-        "lease_id": str(lease.pk), "epoch": lease.epoch, "activity": "planning",
-        "process_alive": True, **changes,
+        "lease_id": str(lease.pk),
+        "epoch": lease.epoch,
+        "activity": "planning",
+        "process_alive": True,
+        **changes,
     }
 
 
 def directory(task_id, workspace_id, **changes):
     return {
-        "workspace_id": str(workspace_id), "task_id": str(task_id), "bytes": 7,
-        "last_used_seconds_ago": 1.0, **changes,
+        "workspace_id": str(workspace_id),
+        "task_id": str(task_id),
+        "bytes": 7,
+        "last_used_seconds_ago": 1.0,
+        **changes,
     }
 
 
@@ -130,8 +136,13 @@ def test_an_unknown_apply_that_is_named_is_applying_again(agent, admin):
     confirm_task(actor=admin, task_id=task.pk, plan_hash=task.plan_hash)
     lease = agent.lease
     grant(
-        lease_id=lease.pk, epoch=lease.epoch, pod=agent.pod, key=uuid.uuid4(),
-        plan_hash="a" * 64, manifest_digest="b" * 64, path="kept",
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=agent.pod,
+        key=uuid.uuid4(),
+        plan_hash="a" * 64,
+        manifest_digest="b" * 64,
+        path="kept",
     )
     lose_pod(agent.pod.pk, actor=admin, cause="test")
     task.refresh_from_db()

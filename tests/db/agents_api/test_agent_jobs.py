@@ -45,8 +45,12 @@ def test_a_job_has_the_tasks_variables_and_environment(workspace, job_of, admin)
     set_variable(actor=admin, key="region", value="eu", workspace=workspace)
     set_variable(actor=admin, key="zones", value='["a"]', hcl=True, workspace=workspace)
     set_variable(
-        actor=admin, key="CLOUD_KEY", value="canary-key", category="environment",
-        sensitive=True, workspace=workspace,
+        actor=admin,
+        key="CLOUD_KEY",
+        value="canary-key",
+        category="environment",
+        sensitive=True,
+        workspace=workspace,
     )
     make_task(workspace)
     set_variable(actor=admin, key="region", value="changed later", workspace=workspace)
@@ -58,21 +62,22 @@ def test_a_job_has_the_tasks_variables_and_environment(workspace, job_of, admin)
     assert (key.name, key.value, key.sensitive) == ("CLOUD_KEY", "canary-key", True)
 
 
-def test_credentials_of_project_and_pool_with_the_projects_first(
-    workspace, job_of, admin, pool
-):
+def test_credentials_of_project_and_pool_with_the_projects_first(workspace, job_of, admin, pool):
     for host, secret in (("git.example.com", "of-the-pool"), ("registry.example.com", "shared")):
-        set_pool_credential(
-            actor=admin, pool=pool, kind="https_token", host=host, secret=secret
-        )
+        set_pool_credential(actor=admin, pool=pool, kind="https_token", host=host, secret=secret)
     set_credential(
-        actor=admin, project=workspace.project, kind="https_token", host="git.example.com",
-        secret="of-the-project", username="ada",
+        actor=admin,
+        project=workspace.project,
+        kind="https_token",
+        host="git.example.com",
+        secret="of-the-project",
+        username="ada",
     )
     make_task(workspace)
     found = {credential.host: credential for credential in job_of().credentials}
     assert (found["git.example.com"].secret, found["git.example.com"].username) == (
-        "of-the-project", "ada",
+        "of-the-project",
+        "ada",
     )
     assert found["registry.example.com"].secret == "shared"
     assert len(found) == 2
@@ -109,7 +114,9 @@ def test_an_apply_names_the_plan_that_was_confirmed(workspace, agent, job_of, ad
     confirm_task(actor=admin, task_id=task.pk, plan_hash="a" * 64)
     job = job_of()
     assert job.plan.model_dump() == {
-        "plan_hash": "a" * 64, "manifest_digest": "b" * 64, "terraform_version": "1.11.4",
+        "plan_hash": "a" * 64,
+        "manifest_digest": "b" * 64,
+        "terraform_version": "1.11.4",
         "bundle_stored": True,
     }
     assert job.backend.password != planned.backend.password, "made for this phase only"
@@ -123,9 +130,7 @@ def test_holding_needs_no_job(workspace, agent):
     assert (assignment["directive"], assignment["job"]) == ("hold", None)
 
 
-def test_a_whole_job_takes_few_queries(
-    workspace, agent, admin, django_assert_max_num_queries
-):
+def test_a_whole_job_takes_few_queries(workspace, agent, admin, django_assert_max_num_queries):
     """What lies between a wake and the assignment, of an apply with everything."""
     set_variable(actor=admin, key="region", value="eu", workspace=workspace)
     set_variable(actor=admin, key="K", value="value", category="environment", workspace=workspace)

@@ -57,7 +57,8 @@ def statements(pattern):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND application_name LIKE %s", [pattern],
+            " AND pid <> pg_backend_pid() AND application_name LIKE %s",
+            [pattern],
         )
         return cursor.fetchall()
 
@@ -323,9 +324,7 @@ def test_a_wait_outside_its_limits_is_400(agent, wait):
     assert (reply.status, reply.json["field"]) == (400, "wait_seconds")
 
 
-def test_a_notification_that_does_not_arrive_is_an_error_with_its_remedy(
-    hub, monkeypatch, caplog
-):
+def test_a_notification_that_does_not_arrive_is_an_error_with_its_remedy(hub, monkeypatch, caplog):
     """As behind a pooler in transaction mode."""
     monkeypatch.setattr(hub_module, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(hub_module, "notify_agent", lambda payload: None)

@@ -19,8 +19,11 @@ def confirmed(agent, planning, admin):
 
 def ask(agent, lease=None, key=None, epoch=None, **changes):
     body = {
-        "key": str(key or uuid.uuid4()), "plan_hash": "a" * 64, "manifest_digest": "b" * 64,
-        "path": "kept", **changes,
+        "key": str(key or uuid.uuid4()),
+        "plan_hash": "a" * 64,
+        "manifest_digest": "b" * 64,
+        "path": "kept",
+        **changes,
     }
     query = {} if epoch is None else {"epoch": epoch}
     return agent.call("POST", "permit", lease, body=body, **query)
@@ -29,7 +32,8 @@ def ask(agent, lease=None, key=None, epoch=None, **changes):
 def test_a_permit_lets_the_apply_go_ahead(agent, confirmed, settings):
     reply = ask(agent)
     assert (reply.status, reply.json) == (
-        200, {"valid_seconds": settings.SLIPWAY.permit_seconds_kept}
+        200,
+        {"valid_seconds": settings.SLIPWAY.permit_seconds_kept},
     )
     confirmed.refresh_from_db()
     assert (confirmed.status, confirmed.apply_path) == ("applying", "kept")

@@ -26,7 +26,7 @@ def test_an_agent_gets_identity_slots_and_settings(pool_token, settings):
 def test_only_the_hash_of_a_token_is_stored(agent):
     row = AgentToken.objects.get()
     assert row.token_hash == hashlib.sha256(agent.token.encode()).hexdigest()
-    assert agent.token.rpartition("_")[2] not in str(row.__dict__)
+    assert agent.token.split("_", 2)[2] not in str(row.__dict__)
 
 
 def test_the_same_pod_is_the_same_agent_with_a_new_token(agent, new_agent):
@@ -104,12 +104,16 @@ def test_other_methods_and_addresses_are_problems(pool):
 
 def test_no_call_but_register_works_without_an_agent_token(pool, pool_token):
     for method, path in [
-        ("POST", "heartbeat"), ("POST", "work"),
+        ("POST", "heartbeat"),
+        ("POST", "work"),
         ("GET", f"leases/{pool.pk}/configuration"),
         ("GET", f"leases/{pool.pk}/artifacts/plan_bundle"),
-        ("PUT", f"leases/{pool.pk}/artifacts/plan_bundle"), ("PUT", f"leases/{pool.pk}/log"),
-        ("POST", f"leases/{pool.pk}/progress"), ("POST", f"leases/{pool.pk}/permit"),
-        ("POST", f"leases/{pool.pk}/finish"), ("POST", f"leases/{pool.pk}/ended"),
+        ("PUT", f"leases/{pool.pk}/artifacts/plan_bundle"),
+        ("PUT", f"leases/{pool.pk}/log"),
+        ("POST", f"leases/{pool.pk}/progress"),
+        ("POST", f"leases/{pool.pk}/permit"),
+        ("POST", f"leases/{pool.pk}/finish"),
+        ("POST", f"leases/{pool.pk}/ended"),
     ]:
         assert send(method, path).status == 401, path
         assert send(method, path, token=pool_token).status == 401, path

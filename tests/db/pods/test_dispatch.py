@@ -1,6 +1,16 @@
 from datetime import timedelta
 
 import pytest
+
+from pods_app import dispatch, leases
+from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
+from pods_app.services import assign_pool, drain_pod, undrain_pod
+from tasks_app.actors import Actor
+from tasks_app.exceptions import InvalidInput
+from tasks_app.models import Project, Task
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.tasks import cancel_task, confirm_task
+from tasks_app.states import Status, TaskType
 from tests.support.factories import (
     PLAN_HASH,
     finish_planning,
@@ -13,16 +23,6 @@ from tests.support.factories import (
     the_wish,
 )
 from tests.support.racing import race
-
-from pods_app import dispatch, leases
-from pods_app.models import Lease, ManagedPod, Pool, PodSlot, WorkDirectory
-from pods_app.services import assign_pool, drain_pod, undrain_pod
-from tasks_app.actors import Actor
-from tasks_app.exceptions import InvalidInput
-from tasks_app.models import Project, Task
-from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.tasks import cancel_task, confirm_task
-from tasks_app.states import Status, TaskType
 
 pytestmark = pytest.mark.django_db
 
@@ -270,7 +270,11 @@ def test_no_deadlock_under_load(admin):
     def beat(pod):
         for _ in range(10):
             heartbeat(
-                pod, engines=pod.engines, providers=[], disk_total_bytes=1, disk_free_bytes=1,
+                pod,
+                engines=pod.engines,
+                providers=[],
+                disk_total_bytes=1,
+                disk_free_bytes=1,
                 draining=False,
             )
 

@@ -2,17 +2,6 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from tests.support.factories import (
-    PLAN_HASH,
-    finish_planning,
-    make_admin,
-    make_pod,
-    make_pool,
-    make_task,
-    make_waiting_task,
-    the_wish,
-)
-from tests.db.pods.test_permits import ask
 
 from pods_app import leases, outcomes
 from pods_app.incarnation import begin_incarnation, doubt_if_unknown, installation
@@ -25,6 +14,17 @@ from tasks_app.models import StateLock, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task, resolve_task
 from tasks_app.states import Status
+from tests.db.pods.test_permits import ask
+from tests.support.factories import (
+    PLAN_HASH,
+    finish_planning,
+    make_admin,
+    make_pod,
+    make_pool,
+    make_task,
+    make_waiting_task,
+    the_wish,
+)
 
 pytestmark = pytest.mark.django_db
 SYSTEM = Actor.system("test")
@@ -54,7 +54,9 @@ def lose(task):
 def report_end(task, outcome, **fields):
     lease = Lease.objects.select_related("slot__pod").filter(task=task).latest("epoch")
     answer = outcomes.finish_apply(
-        lease_id=lease.pk, epoch=lease.epoch, pod=lease.slot.pod,
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=lease.slot.pod,
         report=outcomes.Report(outcome, **fields),
     )
     task.refresh_from_db()
@@ -119,7 +121,11 @@ def test_the_same_lease_reports_again(applying):
     pod = lose(applying)
     lease = leases.lease_of(applying)
     heartbeat(
-        pod, engines=pod.engines, providers=[], disk_total_bytes=1, disk_free_bytes=1,
+        pod,
+        engines=pod.engines,
+        providers=[],
+        disk_total_bytes=1,
+        disk_free_bytes=1,
         draining=False,
     )
     report_leases(pod, [lease.pk])
@@ -168,8 +174,11 @@ def test_a_lock_that_was_granted_proves_nothing(applying):
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        ("applied", Status.APPLIED), ("failed", Status.FAILED), ("cancelled", Status.CANCELLED),
-        ("interrupted", Status.INTERRUPTED), ("not_started", Status.FAILED),
+        ("applied", Status.APPLIED),
+        ("failed", Status.FAILED),
+        ("cancelled", Status.CANCELLED),
+        ("interrupted", Status.INTERRUPTED),
+        ("not_started", Status.FAILED),
     ],
 )
 def test_what_an_apply_ends_with(applying, outcome, status):

@@ -2,14 +2,6 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from tests.support.factories import (
-    MANIFEST,
-    PLAN_HASH,
-    make_admin,
-    make_waiting_task,
-    make_workspace,
-)
-from tests.support.racing import race
 
 from pods_app import leases, permits
 from pods_app.models import ApplyPermit, Installation, Pool
@@ -20,6 +12,14 @@ from tasks_app.models import Event, StateLock, StateVersion, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task
 from tasks_app.states import Status
+from tests.support.factories import (
+    MANIFEST,
+    PLAN_HASH,
+    make_admin,
+    make_waiting_task,
+    make_workspace,
+)
+from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
 
@@ -38,8 +38,14 @@ def confirmed(admin):
 def ask(task, **changes):
     lease = task.leases.select_related("slot__pod").latest("epoch")
     request = {
-        "lease_id": lease.pk, "epoch": lease.epoch, "pod": lease.slot.pod, "key": uuid.uuid4(),
-        "plan_hash": PLAN_HASH, "manifest_digest": MANIFEST, "path": "kept", **changes,
+        "lease_id": lease.pk,
+        "epoch": lease.epoch,
+        "pod": lease.slot.pod,
+        "key": uuid.uuid4(),
+        "plan_hash": PLAN_HASH,
+        "manifest_digest": MANIFEST,
+        "path": "kept",
+        **changes,
     }
     return permits.grant(**request)
 

@@ -1,8 +1,6 @@
 from datetime import timedelta
 
 import pytest
-from tests.support.factories import PLAN_HASH, make_admin, make_waiting_task
-from tests.support.racing import race
 
 from pods_app import leases
 from pods_app.models import WorkDirectory
@@ -13,6 +11,8 @@ from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import confirm_task, discard_task
 from tasks_app.states import Status
+from tests.support.factories import PLAN_HASH, make_admin, make_waiting_task
+from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
 

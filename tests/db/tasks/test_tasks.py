@@ -1,17 +1,4 @@
 import pytest
-from tests.support.factories import (
-    PLAN_HASH,
-    finish_planning,
-    make_admin,
-    make_configuration,
-    make_pod,
-    make_pool,
-    make_task,
-    make_user,
-    make_waiting_task,
-    make_workspace,
-)
-from tests.support.racing import race
 
 from pods_app.models import Lease
 from tasks_app.actors import Actor
@@ -28,6 +15,19 @@ from tasks_app.models import Confirmation, Event, Project, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services import tasks
 from tasks_app.states import Status, TaskType
+from tests.support.factories import (
+    PLAN_HASH,
+    finish_planning,
+    make_admin,
+    make_configuration,
+    make_pod,
+    make_pool,
+    make_task,
+    make_user,
+    make_waiting_task,
+    make_workspace,
+)
+from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
 
@@ -237,9 +237,7 @@ def test_an_interrupted_apply_holds_its_workspace_until_acknowledged(admin):
     make_pod(make_pool())
     workspace = make_workspace()
     cut = make_waiting_task(workspace)
-    Task.objects.filter(pk=cut.pk).update(
-        status=Status.INTERRUPTED, confirmed_at=ClockTimestamp()
-    )
+    Task.objects.filter(pk=cut.pk).update(status=Status.INTERRUPTED, confirmed_at=ClockTimestamp())
     blocked = make_task(workspace)
     assert blocked.status == Status.PENDING
     assert "acknowledges" in blocked.waiting_reason

@@ -1,11 +1,11 @@
 import pytest
-from tests.support.factories import make_task
 
 from tasks_app.actors import Actor
 from tasks_app.exceptions import IllegalTransition
 from tasks_app.models import Event, Task
 from tasks_app.states import FINAL, TRANSITIONS, Status
 from tasks_app.transitions import transition
+from tests.support.factories import make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +39,10 @@ def test_sources_narrow_what_is_legal():
     task = make_task()
     with pytest.raises(IllegalTransition):
         transition(
-            task, Status.CANCELLED, actor=Actor.system("test"), cause="",
+            task,
+            Status.CANCELLED,
+            actor=Actor.system("test"),
+            cause="",
             sources=[Status.PLANNING],
         )
 

@@ -10,8 +10,13 @@ from agents_app.health import Health, status
 @pytest.mark.parametrize(
     ("age", "health"),
     [
-        (None, "unknown"), (-5, "online"), (0, "online"), (30, "online"), (31, "unknown"),
-        (100, "unknown"), (101, "lost"),
+        (None, "unknown"),
+        (-5, "online"),
+        (0, "online"),
+        (30, "online"),
+        (31, "unknown"),
+        (100, "unknown"),
+        (101, "lost"),
     ],
 )
 def test_the_age_of_a_heartbeat_says_how_an_agent_is(age, health):

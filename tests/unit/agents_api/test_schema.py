@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -47,7 +47,7 @@ def of_annotation(annotation: Any) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         UUID: st.uuids(),
         type(None): st.none(),
-        schema.datetime: st.datetimes(timezones=st.just(UTC)),
+        datetime: st.datetimes(timezones=st.just(UTC)),
     }[annotation]
 
 
@@ -63,7 +63,8 @@ def of_field(field: FieldInfo) -> st.SearchStrategy[Any]:
         )
     if field.annotation is str:
         return st.text(
-            _TEXT, min_size=limits.get("min_length", 0),
+            _TEXT,
+            min_size=limits.get("min_length", 0),
             max_size=min(limits.get("max_length", 40), 40),
         )
     if field.annotation is int and limits:
@@ -101,9 +102,7 @@ def test_a_field_more_is_refused(kind: type[schema.Message], data: st.DataObject
 @by_message
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
-def test_a_required_field_less_is_refused(
-    kind: type[schema.Message], data: st.DataObject
-) -> None:
+def test_a_required_field_less_is_refused(kind: type[schema.Message], data: st.DataObject) -> None:
     document = data.draw(of_message(kind)).model_dump(mode="json")
     for name, field in kind.model_fields.items():
         if field.is_required():

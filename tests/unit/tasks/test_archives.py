@@ -47,7 +47,9 @@ def test_a_good_archive_is_counted_and_unpacked(tmp_path):
     target.mkdir()
     extract(packed, target, LIMITS)
     assert sorted(str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()) == [
-        "main.tf", "modules/a/main.tf", "scripts/run.sh",
+        "main.tf",
+        "modules/a/main.tf",
+        "scripts/run.sh",
     ]
     assert (target / "scripts/run.sh").stat().st_mode & 0o777 == 0o755
     assert (target / "main.tf").stat().st_mode & 0o777 == 0o644

@@ -42,11 +42,16 @@ def test_base64_is_found_at_any_alignment(secret, before, after):
     assert MASK in stream(Redactor([secret]), encoded, [])
 
 
-@pytest.mark.parametrize("secret", ['p"ass\\word', "a<b>&c d/e+f", "line one\nline two is longer", "über-geheim"])
+@pytest.mark.parametrize(
+    "secret", ['p"ass\\word', "a<b>&c d/e+f", "line one\nline two is longer", "über-geheim"]
+)
 def test_written_forms_are_found(secret):
     redactor = Redactor([secret])
     for written in (
-        secret, json.dumps(secret), json.dumps(secret, ensure_ascii=False), quote(secret, safe=""),
+        secret,
+        json.dumps(secret),
+        json.dumps(secret, ensure_ascii=False),
+        quote(secret, safe=""),
     ):
         assert redactor.finds(written.encode()), written
 

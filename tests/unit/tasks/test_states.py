@@ -26,7 +26,8 @@ def test_every_status_can_be_reached_and_every_live_one_can_end():
 
 def test_only_the_permit_leads_to_applying_and_only_a_person_to_confirmed():
     assert [s for s in Status if Status.APPLYING in TRANSITIONS[s]] == [
-        Status.CONFIRMED, Status.APPLY_UNKNOWN,
+        Status.CONFIRMED,
+        Status.APPLY_UNKNOWN,
     ]
     assert [s for s in Status if Status.CONFIRMED in TRANSITIONS[s]] == [Status.APPLY_PENDING]
 

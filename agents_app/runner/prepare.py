@@ -1,0 +1,94 @@
+"""Steps that a plan and the normal path of an apply share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from agents_app.runner.environment import PrivateHome
+from agents_app.runner.errors import PlanUnusable, StepFailed
+from agents_app.runner.manifest import Manifest, sha256_file, take_manifest
+from agents_app.runner.providers import read_lock
+from agents_app.runner.run import Run, expect_success, follow
+from tasks_app.archives import ArchiveLimits, extract
+from tasks_app.exceptions import ArchiveRefused
+
+OVERRIDE = "slipway_override.tf.json"
+#: The server checked the archive against its own limits; these only bound a damaged one.
+_LIMITS = ArchiveLimits(unpacked_bytes=8 * 1024**3, files=1_000_000, ratio=2000)
+
+
+def unpack_configuration(run: Run) -> None:
+    """Make the directory anew and unpack the configuration, with Slipway's backend.
+
+    Raises:
+        StepFailed: the configuration or its working directory is not usable.
+    """
+    run.directory.create_anew()
+    archive = run.directory.path / "configuration.tar.gz"
+    run.source.configuration(archive)
+    if sha256_file(archive) != run.job.configuration_digest:
+        raise StepFailed("The configuration was damaged on its way; plan again.")
+    try:
+        extract(archive, run.directory.config, _LIMITS)
+    except ArchiveRefused as refusal:
+        raise StepFailed(refusal.detail) from None
+    archive.unlink()
+    if not run.working_directory.is_dir():
+        raise StepFailed(
+            f"The configuration has no folder “{run.job.working_directory}”; correct the "
+            "workspace's working directory."
+        )
+    write_override(run)
+
+
+def write_override(run: Run) -> None:
+    """Send the state to Slipway whatever backend the configuration names.
+
+    The address and the credentials come from the environment alone.
+    """
+    if run.job.backend:
+        override: dict[str, Any] = {"terraform": {"backend": {"http": {}}}}
+        (run.working_directory / OVERRIDE).write_text(json.dumps(override) + "\n")
+
+
+def manifest_of(run: Run, known: Manifest | None = None) -> Manifest:
+    """Return the manifest of the run's configuration folder as it is now."""
+    return take_manifest(
+        run.directory.config,
+        terraform_version=run.engine.version,
+        working_directory=run.job.working_directory,
+        known=known,
+    )
+
+
+def init(run: Run, home: PrivateHome, *, lock_read_only: bool) -> None:
+    """Run `terraform init`, from the agent's mirror alone if it holds everything locked.
+
+    Raises:
+        StepFailed: with Terraform's diagnostics.
+    """
+    run.mirror.complete_lock(run.lock_file)
+    locked = read_lock(run.lock_file.read_text()) if run.lock_file.exists() else []
+    arguments = ["init", "-input=false", "-no-color"]
+    if lock_read_only:
+        arguments.append("-lockfile=readonly")
+    if locked and run.mirror.holds(locked):
+        home.cli_config.write_text(run.mirror.cli_config(own_only=True))
+        finished = follow(run, home, arguments, what="init", show=False)
+        if finished.exit_code == 0:
+            run.log.write(finished.stdout.read_text(errors="replace"))
+            run.log.flush()
+            return
+        # The configuration may want more than its lock file holds: look upstream too.
+    home.cli_config.write_text(run.mirror.cli_config(own_only=False))
+    finished = follow(run, home, arguments, what="init")
+    expect_success(finished, "init")
+    run.mirror.publish(run.working_directory / ".terraform", run.lock_file)
+
+
+def require_file(path: Path, sentence: str) -> None:
+    """Raise PlanUnusable with ``sentence`` unless the file is there."""
+    if not path.is_file():
+        raise PlanUnusable(sentence)

@@ -1,0 +1,240 @@
+"""What a run is made of, and how its steps are measured and its commands followed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from agents_app.runner import process
+from agents_app.runner.engines import LocalEngine
+from agents_app.runner.environment import PrivateHome, build
+from agents_app.runner.errors import RunCancelled, StepFailed
+from agents_app.runner.events import EventStream, diagnostics_of_text
+from agents_app.runner.log import RunLog
+from agents_app.runner.process import TerraformProcess
+from agents_app.runner.providers import ProviderMirror
+from agents_app.runner.workdir import WorkDirectory
+from agents_app.schema import Artifact, Diagnostic, Job, Step
+
+LOCK_FILE = ".terraform.lock.hcl"
+
+
+class ArtifactSource(Protocol):
+    """Fetches contents from the server into files."""
+
+    def configuration(self, destination: Path) -> None: ...
+
+    def artifact(self, kind: Artifact, destination: Path) -> None: ...
+
+
+class Journal(Protocol):
+    """Remembers facts over a restart of the agent."""
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Store a fact; it is on disk when this returns."""
+        ...
+
+
+@dataclass
+class RunControl:
+    """How other threads stop a run: before a command starts, or while it runs."""
+
+    _interrupt: threading.Event = field(default_factory=threading.Event)
+    _kill: threading.Event = field(default_factory=threading.Event)
+
+    def interrupt(self) -> None:
+        """Stop at the next step, or by one SIGINT to Terraform."""
+        self._interrupt.set()
+
+    def kill(self) -> None:
+        """End Terraform at once; an apply may lose resources."""
+        self._kill.set()
+        self._interrupt.set()
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupt.is_set()
+
+    @property
+    def killed(self) -> bool:
+        return self._kill.is_set()
+
+    def deliver(self, running: TerraformProcess) -> None:
+        """Hand a request to a running process."""
+        if self.killed:
+            running.kill()
+        elif self.interrupted:
+            running.interrupt()
+
+    def check(self) -> None:
+        """Raise RunCancelled if the run was asked to stop."""
+        if self.interrupted:
+            raise RunCancelled("Cancelled.")
+
+
+@dataclass
+class Run:
+    """One phase of one task on this machine."""
+
+    lease_id: UUID
+    epoch: int
+    job: Job
+    directory: WorkDirectory
+    engine: LocalEngine
+    mirror: ProviderMirror
+    source: ArtifactSource
+    log: RunLog
+    journal: Journal
+    report: Callable[[Step], None]
+    bundle_bytes_max: int
+    control: RunControl = field(default_factory=RunControl)
+    started: float = field(default_factory=time.monotonic)  # when the assignment came
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def working_directory(self) -> Path:
+        """Where Terraform is started."""
+        return self.directory.config / self.job.working_directory
+
+    @property
+    def lock_file(self) -> Path:
+        return self.working_directory / LOCK_FILE
+
+    def note(self, name: str, since: float, detail: str = "") -> None:
+        """Report a step that began at ``since`` (monotonic) and ends now."""
+        step = Step(
+            name=name,
+            started_ms=(since - self.started) * 1000,
+            duration_ms=(time.monotonic() - since) * 1000,
+            detail=detail,
+        )
+        self.steps.append(step)
+        self.report(step)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure a step; it does not begin if the run was asked to stop."""
+        self.control.check()
+        begun = time.monotonic()
+        self.journal.record("step", name=name)
+        yield
+        self.note(name, begun)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended; ``exit_code`` is None when nobody knows it."""
+
+    exit_code: int | None
+    stdout: Path
+    stderr: str
+    diagnostics: list[Diagnostic]
+    acted: bool
+
+    @property
+    def error(self) -> str:
+        """The first error, as one sentence."""
+        for diagnostic in self.diagnostics:
+            if diagnostic.severity == "error":
+                place = (
+                    f" ({diagnostic.filename} line {diagnostic.line})" if diagnostic.line else ""
+                )
+                return f"{diagnostic.summary.rstrip('.')}{place}."
+        return ""
+
+
+def follow(
+    run: Run,
+    home: PrivateHome,
+    arguments: Sequence[str],
+    *,
+    what: str,
+    json_stream: bool = False,
+    show: bool = True,
+) -> Finished:
+    """Run one Terraform command to its end, its output going into the log.
+
+    Args:
+        what: its name in the journal.
+        json_stream: the output is Terraform's `-json` messages.
+        show: whether the output belongs in the log at all.
+    """
+    run.control.check()
+    run.journal.record("spawning", what=what)
+    running = process.start(
+        run.directory,
+        [*run.engine.command, *arguments],
+        build(run.job, home),
+        run.working_directory,
+    )
+    run.journal.record(
+        "spawned",
+        what=what,
+        supervisor=running.record.supervisor,
+        process_started=running.record.started,
+    )
+    return watch(run, running, json_stream=json_stream, show=show)
+
+
+def watch(run: Run, running: TerraformProcess, *, json_stream: bool, show: bool) -> Finished:
+    """Follow a process, started now or by a former agent process, to its end."""
+    stream = EventStream(running.stdout)
+    begun = time.monotonic()
+    noted = False
+
+    def look() -> None:
+        nonlocal noted
+        run.control.deliver(running)
+        if json_stream:
+            for text in stream.read():
+                run.log.write(text)
+            if stream.acted and not noted:
+                noted = True
+                run.note("first_action", begun)
+
+    exit_code = running.wait(look)
+    if json_stream:
+        for text in stream.read(last=True):
+            run.log.write(text)
+        diagnostics = stream.diagnostics
+    else:
+        text = running.stdout.read_text(errors="replace") if show else ""
+        run.log.write(text)
+        diagnostics = diagnostics_of_text(text)
+    stderr = running.stderr.read_text(errors="replace")
+    if stderr:
+        run.log.write(stderr)
+        diagnostics = [*diagnostics, *diagnostics_of_text(stderr)]
+    run.log.flush()
+    redacted = [_redacted(run.log, diagnostic) for diagnostic in diagnostics]
+    return Finished(exit_code, running.stdout, run.log.redact(stderr), redacted, stream.acted)
+
+
+def _redacted(log: RunLog, diagnostic: Diagnostic) -> Diagnostic:
+    texts = {
+        name: log.redact(value)[:8000]
+        for name, value in diagnostic.model_dump().items()
+        if isinstance(value, str)
+    }
+    return diagnostic.model_copy(update=texts)
+
+
+def expect_success(finished: Finished, what: str) -> None:
+    """Raise StepFailed unless the command succeeded."""
+    if finished.exit_code != 0:
+        code = (
+            "with an unknown result"
+            if finished.exit_code is None
+            else (f"with exit code {finished.exit_code}")
+        )
+        raise StepFailed(
+            finished.error or f"terraform {what} ended {code}.",
+            finished.diagnostics,
+            finished.exit_code,
+        )

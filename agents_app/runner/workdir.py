@@ -1,0 +1,164 @@
+"""Work directories: one per task, the same absolute path on every agent, locked by its user.
+
+::
+
+    <base>/workspaces/<workspace>/<task>/config/   the configuration: what an apply reads
+                                        plan.out   the plan
+                                        run/       pid, status and output of the current command
+    <base>/locks/<task>.lock                       flock; Terraform inherits the descriptor
+    <base>/quarantine/, <base>/trash/              renamed directories: changed ones, doomed ones
+
+Whoever holds the lock owns the directory. An orphaned Terraform holds it too, because it
+inherits the descriptor, so its directory is never taken over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from agents_app.runner.errors import DirectoryInUse
+
+
+@dataclass(frozen=True)
+class DirectoryFacts:
+    """A directory found on disk."""
+
+    workspace_id: UUID
+    task_id: UUID
+    bytes: int
+    last_used_seconds_ago: float
+
+
+class WorkDirectory:
+    """The directory of one task. Methods that change it need the lock."""
+
+    def __init__(self, base: Path, workspace_id: UUID, task_id: UUID) -> None:
+        self.base, self.workspace_id, self.task_id = base, workspace_id, task_id
+        self.path = base / "workspaces" / str(workspace_id) / str(task_id)
+        self.config = self.path / "config"
+        self.plan_file = self.path / "plan.out"
+        self.run = self.path / "run"
+        self._lock: int | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    @property
+    def lock_descriptor(self) -> int:
+        """The descriptor for Terraform to inherit."""
+        assert self._lock is not None, "acquire the directory first"
+        return self._lock
+
+    # --- the lock -------------------------------------------------------------------------
+
+    def acquire(self) -> None:
+        """Take the directory's lock.
+
+        Raises:
+            DirectoryInUse: another process has it.
+        """
+        if self._lock is not None:
+            return
+        locks = _private(self.base / "locks")
+        descriptor = os.open(locks / f"{self.task_id}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise DirectoryInUse(
+                f"The work directory of task {self.task_id} is still in use by another process."
+            ) from None
+        self._lock = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; the directory stays."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- the directory --------------------------------------------------------------------
+
+    def create_anew(self) -> None:
+        """Make the directory empty; a former one is moved away first."""
+        self.discard()
+        _private(self.base / "workspaces")
+        _private(self.path.parent)
+        for path in (self.path, self.config, self.run):
+            path.mkdir(mode=0o700)
+
+    def quarantine(self) -> Path | None:
+        """Move a directory that is not what it should be out of the way, and keep it."""
+        if not self.exists:
+            return None
+        target = _private(self.base / "quarantine") / f"{self.task_id}-{uuid.uuid4().hex[:8]}"
+        self.path.rename(target)
+        return target
+
+    def discard(self) -> None:
+        """Delete the directory: rename first, so that a half-deleted one is never used."""
+        if self.exists:
+            trash = _private(self.base / "trash") / f"{self.task_id}-{uuid.uuid4().hex[:8]}"
+            self.path.rename(trash)
+            _delete(trash)
+
+    def touch(self) -> None:
+        """Note that the directory is in use now."""
+        if self.exists:
+            os.utime(self.path)
+
+
+def _private(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def _delete(path: Path) -> None:
+    """Delete a tree without following links; modules may be read-only."""
+
+    def writable(function, name, _error):
+        os.chmod(os.path.dirname(name), 0o700)
+        function(name)
+
+    shutil.rmtree(path, onerror=writable)
+
+
+def empty_trash(base: Path) -> None:
+    """Delete what a former process left half-deleted."""
+    trash = base / "trash"
+    if trash.is_dir():
+        for path in trash.iterdir():
+            _delete(path)
+
+
+def directories(base: Path) -> Iterator[DirectoryFacts]:
+    """Yield the work directories on disk."""
+    root = base / "workspaces"
+    for workspace in sorted(root.iterdir()) if root.is_dir() else []:
+        for task in sorted(workspace.iterdir()):
+            try:
+                ids = UUID(workspace.name), UUID(task.name)
+                age = max(time.time() - task.stat().st_mtime, 0.0)
+            except (ValueError, FileNotFoundError):
+                continue
+            yield DirectoryFacts(*ids, bytes=tree_bytes(task), last_used_seconds_ago=age)
+
+
+def tree_bytes(path: Path) -> int:
+    """Return the bytes of a tree, links not followed."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

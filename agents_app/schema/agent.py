@@ -1,0 +1,94 @@
+"""The agent itself: registration and heartbeats."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field
+
+from agents_app.schema.vocabulary import Activity, Message
+
+
+class Engine(Message):
+    """A Terraform engine present on an agent."""
+
+    engine: str = Field(pattern="^(terraform|tofu)$")
+    version: str
+
+
+class RegisterRequest(Message):
+    """Sent with the pool token. The same ``pod_uid`` registering again gets a new token."""
+
+    pod_name: str = Field(min_length=1, max_length=253)
+    pod_uid: str = Field(min_length=1, max_length=64)
+    hostname: str
+    program_version: str
+    engines: list[Engine]
+    slots: int = Field(ge=1, le=64)
+
+
+class RegisterReply(Message):
+    """What the agent needs to work. Durations in seconds, sizes in bytes."""
+
+    agent_id: UUID
+    agent_token: str
+    incarnation: UUID
+    base_path: str  # absolute; the same on every agent, because plans can embed paths
+    slots: int
+    heartbeat_seconds: float
+    poll_seconds: float
+    bundle_bytes_max: int
+    log_bytes_max: int
+
+
+class LeaseReport(Message):
+    """An agent's view of one lease it has."""
+
+    lease_id: UUID
+    epoch: int
+    activity: Activity
+    process_alive: bool
+
+
+class DirectoryReport(Message):
+    """A work directory on the agent's disk."""
+
+    workspace_id: UUID
+    task_id: UUID
+    bytes: int
+    last_used_seconds_ago: float
+    quarantined: bool = False
+
+
+class HeartbeatRequest(Message):
+    """``newest_lease`` is the newest lease this agent ever had, over restarts: a server that
+    does not know it runs on a database older than reality."""
+
+    incarnation: UUID
+    newest_lease: UUID | None
+    leases: list[LeaseReport]
+    directories: list[DirectoryReport]
+    deleted_directories: list[UUID]  # task ids whose deletion the server had asked for
+    providers: list[str]  # "registry.terraform.io/hashicorp/time 0.14.2"
+    engines: list[Engine]
+    disk_total_bytes: int
+    disk_free_bytes: int
+    draining: bool  # the agent was asked by a signal to end
+
+
+class HeartbeatReply(Message):
+    draining: bool  # the server wants this agent to take no new work
+    delete_directories: list[UUID]  # task ids
+    agent_token: str | None  # a rotated token; the old one works for an overlap
+
+
+class AgentRecord(Message):
+    """What an agent remembers of its registration between restarts."""
+
+    agent_id: UUID
+    agent_token: str
+    incarnation: UUID
+    pod_uid: str
+    newest_lease: UUID | None = None
+    registered_at: datetime | None = None

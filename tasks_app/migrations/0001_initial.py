@@ -262,6 +262,7 @@ class Migration(migrations.Migration):
                 ('terraform_version', models.CharField(blank=True, max_length=30)),
                 ('digest', models.CharField(help_text='SHA-256', max_length=64)),
                 ('size', models.PositiveBigIntegerField()),
+                ('resource_count', models.PositiveIntegerField(default=0, help_text='Managed resource instances in it')),
                 ('cause', models.CharField(max_length=250)),
                 ('blob', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='tasks_app.blob')),
                 ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),

@@ -17,6 +17,9 @@ class StateVersion(Identified):
     terraform_version = models.CharField(max_length=30, blank=True)
     digest = models.CharField(max_length=64, help_text="SHA-256")
     size = models.PositiveBigIntegerField()
+    resource_count = models.PositiveIntegerField(
+        default=0, help_text="Managed resource instances in it"
+    )
     blob = models.ForeignKey(Blob, models.SET_NULL, null=True, related_name="+")
     task = models.ForeignKey(Task, models.SET_NULL, null=True, related_name="state_versions")
     created_by = models.ForeignKey(

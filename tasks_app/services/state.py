@@ -126,6 +126,7 @@ def _append(
         terraform_version=facts.terraform_version,
         digest=digest,
         size=len(content),
+        resource_count=facts.resource_count,
         blob=blob,
         task_id=task_id,
         created_by=actor.user,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
@@ -17,6 +18,7 @@ class StateFacts:
     serial: int
     lineage: str
     terraform_version: str
+    resource_count: int = 0
 
 
 def parse_state(content: bytes) -> StateFacts:
@@ -42,4 +44,17 @@ def parse_state(content: bytes) -> StateFacts:
         raise InvalidInput("The state has no serial number.", field="serial")
     if not isinstance(lineage, str) or not 0 < len(lineage) <= 64:
         raise InvalidInput("The state has no lineage.", field="lineage")
-    return StateFacts(serial, lineage, str(document.get("terraform_version", ""))[:30])
+    return StateFacts(
+        serial,
+        lineage,
+        str(document.get("terraform_version", ""))[:30],
+        _managed_instances(document.get("resources")),
+    )
+
+
+def _managed_instances(resources: Any) -> int:
+    """Count what the state manages; data sources do not count."""
+    if not isinstance(resources, list):
+        return 0
+    managed = [r for r in resources if isinstance(r, dict) and r.get("mode") == "managed"]
+    return sum(len(r["instances"]) for r in managed if isinstance(r.get("instances"), list))

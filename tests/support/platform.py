@@ -1,0 +1,238 @@
+"""A whole platform of real processes on the test's own database.
+
+A uvicorn server, agents, and if wanted the controller and the worker; between them and the
+server stands a proxy that breaks what a test asks it to break. The test process itself sets up
+through services and looks through the ORM; what people do goes through the REST API.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+from django.conf import settings
+from django.db import connection
+from knox.models import AuthToken
+
+from pods_app.models import Pool
+from pods_app.registration import create_pool_token
+from tasks_app.actors import Actor
+from tests.support.factories import make_admin
+from tests.support.programs import PATIENCE, Program, end_processes_below, wait_until
+from tests.support.proxy import FaultProxy
+from tests.support.sites import Site
+
+#: Short enough that tests need not wait, long enough for a loaded machine.
+_SETTINGS = {"heartbeat_seconds": "0.5", "poll_seconds": "4"}
+
+
+class Platform:
+    """Use it as a context manager; everything it started is gone afterwards.
+
+    Args:
+        directory: for logs, work directories and the agents' own files.
+        overrides: Slipway's settings by name, as text.
+    """
+
+    def __init__(self, directory: Path, overrides: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.directory.mkdir(parents=True)
+        self.work = directory / "work"
+        self.port = _free_port()
+        self.proxy = FaultProxy(self.port)
+        self.programs: list[Program] = []
+        self.admin = make_admin()
+        self.token = AuthToken.objects.create(user=self.admin)[1]
+        self._environment = self._make_environment({**_SETTINGS, **(overrides or {})})
+        self.server = self._add(
+            "server",
+            [
+                *(sys.executable, "-m", "uvicorn", "config.asgi:application"),
+                *("--host", "127.0.0.1", "--port", str(self.port)),
+                *("--no-access-log", "--timeout-graceful-shutdown", "2"),
+            ],
+            self._environment,
+        )
+
+    def __enter__(self) -> Platform:
+        self.proxy.__enter__()
+        try:
+            self.start_server()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for program in reversed(self.programs):
+            program.kill()
+        end_processes_below(self.directory)
+        self.proxy.__exit__()
+
+    # --- the server -----------------------------------------------------------------------
+
+    def start_server(self) -> None:
+        """Start the server and wait until it is ready."""
+        self.server.start()
+        wait_until(self._ready, "the server is ready")
+
+    def restart_server(self) -> None:
+        """Kill the server as a crash does, and start it again."""
+        self.server.kill()
+        self.start_server()
+
+    def _ready(self) -> bool:
+        assert self.server.alive, f"the server ended:\n{self.server.log_end()}"
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+    def start_controller(self) -> Program:
+        """Start a controller."""
+        return self._started("controller", [sys.executable, "manage.py", "run_controller"])
+
+    def start_worker(self) -> Program:
+        """Start django-q2's cluster."""
+        return self._started("worker", [sys.executable, "manage.py", "qcluster"])
+
+    def manage(self, *arguments: str) -> Program:
+        """Run a management command of the server to its end."""
+        program = self._started(arguments[0], [sys.executable, "manage.py", *arguments])
+        program.wait()
+        return program
+
+    # --- agents ---------------------------------------------------------------------------
+
+    def start_agent(self, name: str = "agent", *, pool: Pool | None = None, **more: str) -> Agent:
+        """Start a static agent, in the default pool or another; more are environment variables."""
+        agent = Agent(self, name, pool or default_pool(), more)
+        self.programs.append(agent.program)
+        agent.program.start()
+        return agent
+
+    # --- the REST API ---------------------------------------------------------------------
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send a request to the REST API as the administrator, not through the proxy."""
+        return httpx.request(
+            method,
+            f"http://127.0.0.1:{self.port}/api/v1/{path}",
+            headers={"Authorization": f"Token {self.token}", **arguments.pop("headers", {})},
+            timeout=PATIENCE,
+            **arguments,
+        )
+
+    def site(self, files: Mapping[str, str | bytes], **fields: Any) -> Site:
+        """Make a workspace with a configuration."""
+        return Site(self, files, **fields)
+
+    # --- the rest -------------------------------------------------------------------------
+
+    def report(self) -> Iterator[tuple[str, str]]:
+        """Yield the end of every log, for the report of a failed test."""
+        for program in self.programs:
+            yield f"{program.name} ({program.log})", program.log_end()
+
+    def _started(self, name: str, command: list[str]) -> Program:
+        program = self._add(name, command, self._environment)
+        program.start()
+        return program
+
+    def _add(self, name: str, command: list[str], environment: Mapping[str, str]) -> Program:
+        name = f"{name}-{len(self.programs)}" if self.programs else name
+        log = self.directory / "logs" / f"{name}.log"
+        program = Program(name, command, environment, log)
+        self.programs.append(program)
+        return program
+
+    def _make_environment(self, overrides: Mapping[str, str]) -> dict[str, str]:
+        return {
+            **inherited(),
+            "DJANGO_SETTINGS_MODULE": "config.settings.server",
+            "DATABASE_URL": database_url(),
+            "DATABASE_POOL_SIZE": "16",
+            "SECRET_KEY": settings.SECRET_KEY,
+            "SLIPWAY_ENCRYPTION_KEYS": os.environ["SLIPWAY_ENCRYPTION_KEYS"],
+            "SLIPWAY_URL": self.proxy.url,
+            "SLIPWAY_WORK_DIRECTORY": str(self.work),
+            "SLIPWAY_AGENTS_DIRECTORY": str(self.directory / "agents"),
+            "STATIC_ROOT": str(self.directory / "static"),
+            "HTTPS": "false",
+            "LOG_LEVEL": "INFO",
+            **{f"SLIPWAY_{name.upper()}": value for name, value in overrides.items()},
+        }
+
+
+class Agent:
+    """An agent process with a state directory that outlives it, as a disk does."""
+
+    def __init__(self, platform: Platform, name: str, pool: Pool, more: Mapping[str, str]) -> None:
+        self.name = name
+        self.directory = platform.directory / "agents" / name
+        self.state = self.directory / "state"
+        self.directory.mkdir(parents=True)
+        _, token = create_pool_token(actor=Actor.system("test"), pool=pool, name=name)
+        token_file = self.directory / "pool-token"
+        token_file.write_text(token)
+        environment = {
+            **inherited(),
+            "DJANGO_SETTINGS_MODULE": "config.settings.agent",
+            "SLIPWAY_URL": platform.proxy.url,
+            "SLIPWAY_POD_NAME": name,
+            "SLIPWAY_POD_UID": f"uid-{name}",
+            "SLIPWAY_POOL_TOKEN_FILE": str(token_file),
+            "SLIPWAY_AGENT_DIRECTORY": str(self.state),
+            "LOG_LEVEL": "DEBUG",
+            **more,
+        }
+        command = [sys.executable, "manage.py", "run_agent"]
+        self.program = Program(name, command, environment, self.directory / "agent.log")
+
+    def restart(self) -> None:
+        """Kill it and start it again on the same disk."""
+        self.program.kill()
+        self.program.start()
+
+
+def default_pool() -> Pool:
+    """Return the default pool, made if need be; not of local processes."""
+    pool, _ = Pool.objects.get_or_create(is_default=True, defaults={"name": "default"})
+    return pool
+
+
+def inherited() -> dict[str, str]:
+    """Return what every process here needs of this one's environment."""
+    names = ("PATH", "HOME", "LANG", "SLIPWAY_TEST_RUN_DIRECTORY", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def database_url(name: str | None = None) -> str:
+    """Return the address of the test's own database, or of another one beside it."""
+    own = connection.settings_dict
+    login = quote(own["USER"]) + (f":{quote(own['PASSWORD'])}" if own["PASSWORD"] else "")
+    host, port = own["HOST"], f":{own['PORT']}" if own["PORT"] else ""
+    options = {key: value for key, value in own["OPTIONS"].items() if key != "pool"}
+    return f"postgres://{login}@{host}{port}/{name or own['NAME']}?{urlencode(options)}"
+
+
+@contextmanager
+def ended(program: Program) -> Iterator[None]:
+    """Have a program dead during the body."""
+    program.kill()
+    yield
+    program.start()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

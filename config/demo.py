@@ -26,7 +26,7 @@ import httpx
 from config.launch import BASE_DIR, Platform, free_port, fresh_directory
 from config.processes import Failed
 
-_EXAMPLE = BASE_DIR / "examples" / "hello"
+EXAMPLE = BASE_DIR / "examples" / "hello"
 _TASK_SECONDS = 120
 _POLL_SECONDS = 0.1
 _PLAN_ENDS = {
@@ -115,7 +115,7 @@ def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:
     _upload(api, workspace)
     _set_variable(api, workspace, "path", str(hello))
     _set_variable(api, workspace, "greeting", "Hello from Slipway")
-    say(f"Uploaded {_EXAMPLE.relative_to(BASE_DIR)} and set its variables")
+    say(f"Uploaded {EXAMPLE.relative_to(BASE_DIR)} and set its variables")
 
     task = _plan(api, workspace, say)
     say(f"Confirmed plan {task['plan_hash'][:12]}")
@@ -183,15 +183,20 @@ def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Call
     return more
 
 
-def _upload(api: Api, workspace: str) -> None:
+def pack(directory: Path) -> io.BytesIO:
+    """Return a folder's files as a tar.gz, as an upload of a configuration is."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as packed:
-        for file in sorted(_EXAMPLE.iterdir()):
+        for file in sorted(directory.iterdir()):
             packed.add(file, file.name)
+    return archive
+
+
+def _upload(api: Api, workspace: str) -> None:
     api.call(
         "POST",
         f"workspaces/{workspace}/configurations/",
-        content=archive.getvalue(),
+        content=pack(EXAMPLE).getvalue(),
         headers={"Content-Type": "application/gzip"},
     )
 

@@ -50,7 +50,7 @@ class Platform:
     stop: threading.Event = field(default_factory=threading.Event)
     impatient: threading.Event = field(default_factory=threading.Event)
     _children: list[Child] = field(default_factory=list)
-    _environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -80,9 +80,13 @@ class Platform:
             title,
             [sys.executable, "manage.py", *arguments],
             cwd=BASE_DIR,
-            environment=self._environment,
+            environment=self.environment,
             log=self._log("setup"),
         )
+
+    def pid(self, name: str) -> int:
+        """Return the process id of ``web``, ``worker`` or ``controller``."""
+        return next(child.process.pid for child in self._children if child.name == name)
 
     def check(self) -> None:
         """Raise Failed when a process ended that should run, or somebody asked to stop."""
@@ -98,7 +102,7 @@ class Platform:
     # --- starting and stopping ---------------------------------------------------------------
 
     def _start(self) -> None:
-        self._environment = self._make_environment()
+        self.environment = self._make_environment()
         if "DATABASE_URL" in os.environ:
             self.say("Using the PostgreSQL of DATABASE_URL")
         else:
@@ -107,7 +111,7 @@ class Platform:
                 url = embedded.start(self.directory / "postgres")
             except embedded.EmbeddedError as error:
                 raise Failed(str(error)) from error
-            self._environment["DATABASE_URL"] = url
+            self.environment["DATABASE_URL"] = url
         self.say("Preparing the database")
         self.manage("Preparing the database", "migrate", "--no-input", "--verbosity", "0")
         self.say("Collecting static files")
@@ -137,7 +141,7 @@ class Platform:
     def _begin(self, name: str, *command: str) -> None:
         self._children.append(
             processes.start(
-                name, command, cwd=BASE_DIR, environment=self._environment, log=self._log(name)
+                name, command, cwd=BASE_DIR, environment=self.environment, log=self._log(name)
             )
         )
 

@@ -1,0 +1,1 @@
+"""Figures that Slipway promises, as commands: `python -m benchmarks` lists them."""

@@ -18,7 +18,7 @@ from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, StaleLease
-from tasks_app.models import StateLock, Task, Workspace
+from tasks_app.models import StateLock, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.plans import PlanFacts, task_planned
 from tasks_app.services.state import release_leftover_lock
@@ -278,7 +278,7 @@ def provably_nothing_applied(task: Task) -> bool:
     True when the permit expired and the state was never locked under it. A foreign backend has
     no second gate, so nothing is provable there.
     """
-    if task.workspace.state_backend != Workspace.StateBackend.SLIPWAY:
+    if not task.has_own_state:
         return False
     expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
     return expired.exists() and not StateLock.objects.filter(task=task).exists()

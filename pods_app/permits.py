@@ -17,7 +17,6 @@ from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
-from tasks_app.models import Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.state import state_position
 from tasks_app.states import Status
@@ -71,7 +70,7 @@ def grant(
             raise PermitRefused(
                 "What lies on the agent is not what was confirmed: plan hash or manifest differ."
             )
-        own_state = task.workspace.state_backend == Workspace.StateBackend.SLIPWAY
+        own_state = task.has_own_state
         planned_on = (confirmation.state_lineage, confirmation.state_serial)
         if own_state and state_position(task.workspace) != planned_on:
             # The refusal must survive: the task fails here, outside the raise.

@@ -70,7 +70,7 @@ def _job(
         task_type=task.type,
         engine=task.engine,
         engine_version=task.engine_version,
-        working_directory=workspace.working_directory,
+        working_directory=task.working_directory,
         configuration_digest=configuration_digest,
         destroy=task.destroy,
         refresh_only=task.refresh_only,
@@ -133,12 +133,11 @@ def _credential(row: AbstractCredential, secret: str) -> Credential:
 
 
 def _backend(lease: Lease) -> StateBackend | None:
-    workspace = lease.task.workspace
-    if workspace.state_backend != Workspace.StateBackend.SLIPWAY:
+    if not lease.task.has_own_state:
         return None
     base = settings.SLIPWAY.url.rstrip("/")
     return StateBackend(
-        address=f"{base}/api/state/v1/{workspace.pk}/",
+        address=f"{base}/api/state/v1/{lease.task.workspace_id}/",
         username=STATE_USERNAME,
         password=run_token(lease),
     )

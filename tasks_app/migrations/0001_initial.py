@@ -87,6 +87,8 @@ class Migration(migrations.Migration):
                 ('auto_apply', models.BooleanField(default=False)),
                 ('engine', models.CharField(choices=[('terraform', 'Terraform'), ('tofu', 'OpenTofu')], max_length=10)),
                 ('engine_version', models.CharField(blank=True, help_text='Pinned at the latest when the plan starts', max_length=30)),
+                ('working_directory', models.CharField(blank=True, max_length=250)),
+                ('state_backend', models.CharField(choices=[('slipway', "Slipway's own state, versioned and locked"), ('configuration', 'The backend of the configuration (no second gate)')], default='slipway', max_length=15)),
                 ('plan_hash', models.CharField(help_text='SHA-256 of plan.out', max_length=64, null=True)),
                 ('plan_attempts', models.PositiveSmallIntegerField(default=0)),
                 ('started_at', models.DateTimeField(null=True)),

@@ -32,6 +32,13 @@ class Task(Identified):
     engine_version = models.CharField(
         max_length=30, blank=True, help_text="Pinned at the latest when the plan starts"
     )
+    # As the workspace had them when the task was created: a later edit changes no task.
+    working_directory = models.CharField(max_length=250, blank=True)
+    state_backend = models.CharField(
+        max_length=15,
+        choices=Workspace.StateBackend,
+        default=Workspace.StateBackend.SLIPWAY,
+    )
     plan_hash = models.CharField(max_length=64, null=True, help_text="SHA-256 of plan.out")
     plan_attempts = models.PositiveSmallIntegerField(default=0)
 
@@ -81,6 +88,11 @@ class Task(Identified):
     @property
     def is_final(self) -> bool:
         return self.status in FINAL
+
+    @property
+    def has_own_state(self) -> bool:
+        """Whether its state lies in Slipway, which locks it, versions it and knows its serial."""
+        return self.state_backend == Workspace.StateBackend.SLIPWAY
 
 
 class TaskVariable(models.Model):

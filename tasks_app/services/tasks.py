@@ -106,6 +106,8 @@ def create_task(
             configuration=configuration,
             engine=workspace.engine,
             engine_version=workspace.engine_version,
+            working_directory=workspace.working_directory,
+            state_backend=workspace.state_backend,
             created_by=actor.user,
             waiting_reason="Waits to be placed",
         )
@@ -182,8 +184,7 @@ def _confirm(task: Task, *, actor: Actor, comment: str, automatic: bool = False)
             f"The workspace is locked: {task.workspace.lock_reason} Unlock it first."
         )
     plan = task.plan
-    own_state = task.workspace.state_backend == Workspace.StateBackend.SLIPWAY
-    if own_state and state_position(task.workspace) != (plan.state_lineage, plan.state_serial):
+    if task.has_own_state and state_position(task.workspace) != (plan.state_lineage, plan.state_serial):
         raise PlanVoid()
     Confirmation.objects.create(
         task=task,

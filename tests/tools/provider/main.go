@@ -25,7 +25,9 @@ func (faultProvider) Schema(context.Context, provider.SchemaRequest, *provider.S
 func (faultProvider) Configure(context.Context, provider.ConfigureRequest, *provider.ConfigureResponse) {
 }
 
-func (faultProvider) DataSources(context.Context) []func() datasource.DataSource { return nil }
+func (faultProvider) DataSources(context.Context) []func() datasource.DataSource {
+	return []func() datasource.DataSource{func() datasource.DataSource { return fileData{} }}
+}
 
 func (faultProvider) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{func() resource.Resource { return faultResource{} }}

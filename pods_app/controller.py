@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 from django.db import DatabaseError, close_old_connections, connection
 
-from pods_app.dispatch import DISPATCH, dispatch_pass
+from pods_app.dispatch import DISPATCH
 from pods_app.leases import release
 from pods_app.models import Lease, Pool
 from pods_app.notify import CONTROLLER_CHANNEL
 from pods_app.outcomes import lose_lease
+from pods_app.queue import dispatch_pass
 from pods_app.reconcile import reconcile_pods
 from pods_app.states import LeasePhase, LeaseState
 from pods_app.work_directories import forget_directories_of_gone_pods

@@ -1,32 +1,46 @@
-"""Dispatch: which task starts where, and why the others wait.
+"""Dispatch of one task: where it starts, or why it waits.
 
-The same functions run inside the transaction that creates or confirms a task, when a slot
-becomes free, in the controller's tick and as a django-q2 job: each alone is sufficient, all at
-once are harmless, because a claim locks task, pool, pod and slot in that order.
+The same function runs inside the transaction that creates or confirms a task, when a slot
+becomes free, in the controller's tick and as a django-q2 job (`pods_app.queue`): each alone is
+sufficient, all at once are harmless, because a claim locks task, pool, pod and slot in that
+order.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from datetime import timedelta
-from uuid import UUID
 
-from django.conf import settings
-from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
-from packaging.version import Version
+from django.db import IntegrityError, OperationalError, transaction
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
+from packaging.version import InvalidVersion, Version
 
-from pods_app.leases import lease_of, promote, release, start, unended
-from pods_app.locking import impatient, pod_accepts_work, pool_accepts_work, take_idle_slot
+from pods_app import waiting
+from pods_app.incarnation import installation
+from pods_app.leases import lease_of, promote, start
+from pods_app.locking import (
+    impatient,
+    pod_accepts_work,
+    pool_accepts_work,
+    take_idle_slot,
+    usable_slot,
+)
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
-from pods_app.notify import notify_controller
 from pods_app.states import DirectoryState, LeasePhase, LeaseState, PodPhase, SlotStatus
+from pods_app.waiting import Waiting
 from tasks_app.actors import Actor
-from tasks_app.exceptions import IllegalTransition, NoCapacity
 from tasks_app.models import Task
-from tasks_app.selectors import blocked_by, startable_order
+from tasks_app.selectors import blocked_by
 from tasks_app.states import Status
 from tasks_app.transitions import transition
 
@@ -34,45 +48,43 @@ log = logging.getLogger(__name__)
 DISPATCH = Actor.system("dispatch")
 
 
-def dispatch_task(task: Task) -> str:
+def dispatch_task(task: Task) -> Waiting | None:
     """Place one task if it may start and there is room.
 
     Call it in a transaction that holds the task's row.
 
     Returns:
-        "" when it has a lease now, else the reason why it waits, stored on the task.
+        None when it has a lease now, else why it waits, which is stored on the task.
     """
     try:
         with impatient():
             reason = _place(task)
-    except DatabaseError as error:
-        # A lock was not to be had in time; the next tick tries again.
+    except (OperationalError, IntegrityError) as error:
+        # A lock was not to be had in time, or somebody was faster; the next tick tries again.
         log.info("dispatch of task %s postponed: %s", task.pk, error)
-        reason = "Waits for a slot; the pool is busy placing other work"
+        task.refresh_from_db()  # what the savepoint took back
+        reason = waiting.BUSY
     if reason:
-        set_waiting_reason(task, reason)
+        waiting.set_reason(task, reason.sentence)
     return reason
 
 
-def set_waiting_reason(task: Task, reason: str) -> None:
-    """Store why a task waits, if that changed."""
-    Task.objects.filter(pk=task.pk, status=task.status).exclude(waiting_reason=reason).update(
-        waiting_reason=reason
-    )
-    task.waiting_reason = reason
-
-
-def _place(task: Task) -> str:
+def _place(task: Task) -> Waiting | None:
     lease = lease_of(task)
-    if task.status == Status.CONFIRMED and lease is not None:
-        return _promote(task, lease)
-    if lease is not None:
-        return "Waits for its former agent to let go"
+    if lease is not None and task.status != Status.CONFIRMED:
+        return waiting.FORMER_AGENT
+    if lease is not None and lease.phase == LeasePhase.APPLY:
+        return None if lease.state == LeaseState.LIVE else waiting.FORMER_AGENT
     if reason := blocked_by(task):
-        return reason
-    pool = task.placement.pool
+        return waiting.blocked(reason)
+    pool = task.placement.pool if lease is None else lease.slot.pod.pool
     if not pool_accepts_work(pool.pk):
-        return f"Pool {pool.name} is frozen"
+        return waiting.frozen(pool)
+    # Its permit would be refused, and each refusal would cost the apply one of its placements.
+    if task.status == Status.CONFIRMED and (doubt := installation().doubt):
+        return waiting.doubt(doubt)
+    if lease is not None:
+        return _promote(task, lease)
     for pod in candidates(task, pool):
         if not pod_accepts_work(pod.pk):
             continue
@@ -82,25 +94,19 @@ def _place(task: Task) -> str:
     return _no_room(task, pool)
 
 
-def _promote(task: Task, lease: Lease) -> str:
-    if lease.phase == LeasePhase.APPLY:
-        return ""
-    if blocked := blocked_by(task):
-        return blocked
+def _promote(task: Task, lease: Lease) -> Waiting | None:
     pod = lease.slot.pod
-    if not pool_accepts_work(pod.pool_id):
-        return f"Pool {pod.pool.name} is frozen"
     if pod.phase == PodPhase.ONLINE and promote(lease, actor=DISPATCH):
-        set_waiting_reason(task, f"Starts on agent {pod.pod_name}")
-        return ""
-    return "Waits for its former agent to let go"
+        waiting.set_reason(task, f"Starts on agent {pod.pod_name}")
+        return None
+    return waiting.FORMER_AGENT
 
 
-def _start(task: Task, slot: PodSlot, pod: ManagedPod) -> str:
+def _start(task: Task, slot: PodSlot, pod: ManagedPod) -> Waiting | None:
     if task.status == Status.CONFIRMED:
         start(task, slot, LeasePhase.APPLY, actor=DISPATCH)
-        set_waiting_reason(task, f"Starts on agent {pod.pod_name}")
-        return ""
+        waiting.set_reason(task, f"Starts on agent {pod.pod_name}")
+        return None
     try:
         with transaction.atomic():
             lease = start(task, slot, LeasePhase.PLAN, actor=DISPATCH)
@@ -112,151 +118,68 @@ def _start(task: Task, slot: PodSlot, pod: ManagedPod) -> str:
                 sources=[Status.PENDING],
                 lease=lease,
                 plan_attempts=task.plan_attempts + 1,
-                engine_version=task.engine_version or _newest_version(pod, task.engine),
+                engine_version=task.engine_version or newest_version(pod, task.engine),
             )
     except IntegrityError:
         # The partial unique index: another plan_and_apply of the workspace was faster.
-        return "Waits for an earlier task of this workspace"
-    except NoCapacity as error:
-        return error.detail
-    return ""
+        return waiting.blocked("Waits for an earlier task of this workspace")
+    return None
 
 
-def _newest_version(pod: ManagedPod, engine: str) -> str:
-    versions = [e["version"] for e in pod.engines if e["engine"] == engine]
-    return max(versions, key=Version)
+def newest_version(pod: ManagedPod, engine: str) -> str:
+    """Return the newest version of ``engine`` a pod has; releases before pre-releases."""
+    versions: list[str] = [e["version"] for e in pod.engines if e["engine"] == engine]
+    return max(versions, key=_age)
+
+
+def _age(version: str) -> tuple[bool, bool, Version]:
+    try:
+        parsed = Version(version)
+    except InvalidVersion:  # an agent's own build; still a version that it has
+        return False, False, Version("0")
+    return True, not parsed.is_prerelease, parsed
+
+
+def takes_work() -> Q:
+    """Return the condition that a pod may be given work."""
+    return Q(phase=PodPhase.ONLINE, draining=False, ending=False)
 
 
 def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     """Return the pods that could take ``task`` now, best first.
 
     The pod that keeps the task's directory, then the fullest, so that whole pods become empty.
+    A pod that is deleting the task's directory comes last: the new one would lie at its place.
     """
     engine = {"engine": task.engine}
     if task.engine_version:
         engine["version"] = task.engine_version
-    keeps = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task, state=DirectoryState.KEPT)
+    mine = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task)
+    idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
     return (
-        ManagedPod.objects.filter(
-            pool=pool, phase=PodPhase.ONLINE, draining=False, engines__contains=[engine]
-        )
+        ManagedPod.objects.filter(takes_work(), pool=pool, engines__contains=[engine])
         .annotate(
-            keeps=Exists(keeps),
-            busy=Count("slots", filter=~Q(slots__status=SlotStatus.IDLE)),
-            idle=Count("slots", filter=Q(slots__status=SlotStatus.IDLE)),
+            rank=Case(
+                When(Exists(mine.filter(state=DirectoryState.KEPT)), then=Value(0)),
+                When(Exists(mine.filter(state=DirectoryState.DELETING)), then=Value(2)),
+                default=Value(1),
+                output_field=IntegerField(),
+            ),
+            all=Count("slots"),
+            idle=Count("slots", filter=idle),
         )
         .filter(idle__gt=0)
-        .order_by("-keeps", "-busy", "pod_name")
+        .order_by("rank", F("idle") - F("all"), "pod_name")
     )
 
 
-def _no_room(task: Task, pool: Pool) -> str:
-    online = ManagedPod.objects.filter(pool=pool, phase=PodPhase.ONLINE, draining=False)
+def _no_room(task: Task, pool: Pool) -> Waiting:
+    online = ManagedPod.objects.filter(takes_work(), pool=pool)
     if not online.exists():
-        return f"Waits for an agent: none of pool {pool.name} is online"
+        return waiting.no_agent(pool)
     engine = {"engine": task.engine}
     if task.engine_version:
         engine["version"] = task.engine_version
     if not online.filter(engines__contains=[engine]).exists():
-        wanted = f"{task.get_engine_display()} {task.engine_version}".strip()
-        return f"Waits for an agent with {wanted}: none of pool {pool.name} has it"
-    return f"Waits for a free slot in pool {pool.name}"
-
-
-def dispatch_pass() -> int:
-    """Try every waiting task, confirmed ones first, oldest first; then let reservations yield.
-
-    Returns:
-        How many tasks got a lease.
-    """
-    placed = 0
-    waiting: dict[UUID, list[Task]] = {}
-    for task_id in startable_order():
-        with transaction.atomic():
-            task = (
-                Task.objects.select_for_update(of=("self",), skip_locked=True)
-                .select_related("workspace", "placement__pool")
-                .filter(pk=task_id, status__in=[Status.PENDING, Status.CONFIRMED])
-                .first()
-            )
-            if task is None or _has_started(task):
-                continue
-            try:
-                reason = dispatch_task(task)
-            except IllegalTransition:
-                continue
-        if not reason:
-            placed += 1
-        elif reason.startswith("Waits for a free slot"):
-            waiting.setdefault(task.placement.pool_id, []).append(task)
-    for queue in waiting.values():
-        _write_positions(queue)
-        yield_reservations(queue)
-    return placed
-
-
-def _has_started(task: Task) -> bool:
-    return Lease.objects.filter(task=task, phase=LeasePhase.APPLY, state=LeaseState.LIVE).exists()
-
-
-def _write_positions(queue: list[Task]) -> None:
-    if len(queue) < 2:
-        return
-    for position, task in enumerate(queue, start=1):
-        base = f"Waits for a free slot in pool {task.placement.pool.name}"
-        set_waiting_reason(task, f"{base} · {_ordinal(position)} of {len(queue)}")
-
-
-def _ordinal(number: int) -> str:
-    suffix = (
-        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    )
-    return f"{number}{suffix}"
-
-
-def yield_reservations(queue: Iterable[Task]) -> int:
-    """Let the oldest reservations of a full pool go, so that they do not starve it.
-
-    For an unplaced confirmed task at once, for other startable work after
-    ``reservation_yield_seconds``. A directory stays on its agent: the later apply may still
-    find it there.
-
-    Returns:
-        How many reservations were asked to go.
-    """
-    queue = list(queue)
-    patience = timedelta(seconds=settings.SLIPWAY.reservation_yield_seconds)
-    late = set(
-        Task.objects.filter(
-            pk__in=[t.pk for t in queue], created_at__lt=Now() - patience
-        ).values_list("pk", flat=True)
-    )
-    urgent = [t for t in queue if t.status == Status.CONFIRMED or t.pk in late]
-    if not urgent:
-        return 0
-    pool_id = urgent[0].placement.pool_id
-    going = unended().filter(slot__pod__pool_id=pool_id, state=LeaseState.ENDING).count()
-    needed = max(len(urgent) - going, 0)
-    held = (
-        Lease.objects.filter(
-            slot__pod__pool_id=pool_id,
-            state=LeaseState.LIVE,
-            phase=LeasePhase.HOLD,
-            task__status=Status.APPLY_PENDING,
-        )
-        .select_related("task", "slot__pod")
-        .order_by("phase_at")
-    )
-    yielded = 0
-    for lease in held[:needed]:
-        with transaction.atomic():
-            yielded += release(
-                lease, actor=DISPATCH, reason="the reservation yielded to waiting work"
-            )
-    return yielded
-
-
-def fill_slots() -> None:
-    """A slot became free or a task startable: place what waits, without waiting for the tick."""
-    dispatch_pass()
-    notify_controller()
+        return waiting.no_engine(pool, task.get_engine_display(), task.engine_version)
+    return waiting.no_slot(pool)

@@ -1,7 +1,7 @@
 """What django-q2 runs on schedule: short, idempotent, single-flight, never Terraform."""
 
 from pods_app import controller as controller_module
-from pods_app.dispatch import dispatch_pass
+from pods_app.queue import dispatch_pass
 from pods_app.work_directories import cleanup
 from tasks_app.single_flight import single_flight
 

@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Max, QuerySet
+from django.dispatch import Signal
 
 from pods_app.locking import lock_lease
 from pods_app.models import Lease, ManagedPod, PodSlot
@@ -26,10 +28,14 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import NoCapacity, NotFound, StaleLease
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
+from tasks_app.states import Status
 from tasks_app.transitions import lock_task, record
 
 #: Why a lease ended when the agent's own report ended it; a repeated report is then harmless.
 FINISHED = "the agent finished"
+
+#: A lease ended and its slot is free. Sent inside the transaction. Arguments: lease.
+lease_ended = Signal()
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,30 @@ def release(lease: Lease, *, actor: Actor, reason: str, keep_directory: bool = T
     return bool(released)
 
 
+def release_hold(lease_id: UUID, *, actor: Actor, reason: str, keep_directory: bool = True) -> bool:
+    """Release the reservation of a plan that waits; False if it is none any more, or in use now.
+
+    Takes the task's row first, as everybody does; a task that somebody else has at this moment
+    is being confirmed or discarded, which settles its reservation anyway.
+    """
+    with transaction.atomic():
+        lease = (
+            Lease.objects.select_related("task", "slot__pod")
+            .filter(pk=lease_id, state=LeaseState.LIVE, phase=LeasePhase.HOLD)
+            .first()
+        )
+        if lease is None:
+            return False
+        waits = (
+            Task.objects.select_for_update(of=("self",), skip_locked=True)
+            .filter(pk=lease.task_id, status=Status.APPLY_PENDING)
+            .exists()
+        )
+        return waits and release(lease, actor=actor, reason=reason, keep_directory=keep_directory)
+
+
 def end(lease: Lease, *, actor: Actor, reason: str) -> bool:
-    """The process is gone, or fenced: free the slot."""
+    """The process is gone, or fenced: free the slot, which others may take after the commit."""
     ended = unended(Lease.objects.filter(pk=lease.pk)).update(
         state=LeaseState.ENDED, ended_at=ClockTimestamp(), end_reason=reason
     )
@@ -164,6 +192,7 @@ def end(lease: Lease, *, actor: Actor, reason: str) -> bool:
         )
         record("lease.ended", actor=actor, task=lease.task, lease=lease, cause=reason)
         notify_agent(lease.slot.pod.agent_id)
+        lease_ended.send(sender=Lease, lease=lease)
     return bool(ended)
 
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Least
 
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool
 from pods_app.states import SlotStatus
@@ -32,11 +34,26 @@ def pool_accepts_work(pool_id: UUID) -> bool:
 
 
 def pod_accepts_work(pod_id: UUID) -> bool:
-    """Lock the pod for key share; False if it drains, is not online, or is locked for update."""
+    """Lock the pod for key share; False if it drains, is not online, or is locked for update.
+
+    Never waits: a pod that somebody drains or loses at this moment takes no work.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT NOT draining AND phase = 'online' FROM pods_app_managedpod"
+            "SELECT NOT draining AND NOT ending AND phase = 'online' FROM pods_app_managedpod"
             " WHERE id = %s FOR KEY SHARE SKIP LOCKED",
+            [pod_id],
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def pod_is_heard(pod_id: UUID) -> bool:
+    """Lock the pod for key share and return whether its agent is neither lost nor gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT phase NOT IN ('lost', 'gone') FROM pods_app_managedpod"
+            " WHERE id = %s FOR KEY SHARE",
             [pod_id],
         )
         row = cursor.fetchone()
@@ -53,12 +70,26 @@ def lock_pod(pod_id: UUID) -> ManagedPod:
     return ManagedPod.objects.select_for_update(of=("self",)).select_related("pool").get(pk=pod_id)
 
 
+def usable_slot(prefix: str = "") -> Q:
+    """Return the condition that a slot may take work: within what agent and pool offer now.
+
+    Args:
+        prefix: from the queried model to the slot, for example ``slots__``.
+    """
+    pod = prefix.removesuffix("slots__") if prefix else "pod__"
+    return Q(
+        **{
+            f"{prefix}slot_id__lt": Least(F(f"{pod}slot_limit"), F(f"{pod}pool__slots_per_pod")),
+        }
+    )
+
+
 def take_idle_slot(pod_id: UUID) -> PodSlot | None:
     """Return an idle slot of the pod, locked; None if all are taken or being taken."""
     return (
         PodSlot.objects.select_for_update(of=("self",), skip_locked=True)
         .select_related("pod")
-        .filter(pod_id=pod_id, status=SlotStatus.IDLE)
+        .filter(usable_slot(), pod_id=pod_id, status=SlotStatus.IDLE)
         .order_by("slot_id")
         .first()
     )

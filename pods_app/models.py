@@ -28,6 +28,7 @@ class Installation(models.Model):
 
     singleton = models.BooleanField(primary_key=True, default=True)
     incarnation = models.UUIDField(default=uuid7)
+    former = models.JSONField(default=list, help_text="The incarnations before this one")
     began_at = models.DateTimeField(db_default=Now())
     doubt = models.TextField(blank=True)
 
@@ -125,14 +126,24 @@ class ManagedPod(Identified):
     phase = models.CharField(max_length=10, choices=PodPhase, default=PodPhase.STARTING)
     phase_reason = models.CharField(max_length=500, blank=True)
     agent_id = models.CharField(max_length=50, blank=True, db_index=True)
-    draining = models.BooleanField(default=False)
+    draining = models.BooleanField(default=False, help_text="An operator or the scaler said so")
+    ending = models.BooleanField(
+        default=False, help_text="Its agent was asked to end; over when it registers again"
+    )
+    slot_limit = models.PositiveSmallIntegerField(
+        default=3, help_text="Slots its agent offers; slots beyond take no new work"
+    )
     last_heartbeat = models.DateTimeField(null=True)
     engines = models.JSONField(default=list, help_text="[{engine, version}] the agent has")
     providers = models.JSONField(default=list, help_text="In the agent's mirror")
     disk_total_bytes = models.PositiveBigIntegerField(null=True)
     disk_free_bytes = models.PositiveBigIntegerField(null=True)
+    host = models.CharField(max_length=253, blank=True, help_text="Machine of a local process")
     process_id = models.PositiveIntegerField(null=True, help_text="Of a local process")
     last_launch_at = models.DateTimeField(null=True)
+    failed_launches = models.PositiveSmallIntegerField(
+        default=0, help_text="How often in a row the process ended soon after its start"
+    )
     process_started = models.CharField(max_length=40, blank=True, help_text="Against pid reuse")
 
     class Meta:

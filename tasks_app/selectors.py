@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 
 from tasks_app.models import Task, Workspace
@@ -19,13 +17,9 @@ _ORDER = Case(
 )
 
 
-def startable_order() -> list[UUID]:
-    """Return the ids of tasks that wait for a lease, in the order they shall be tried."""
-    return list(
-        Task.objects.filter(status__in=[Status.PENDING, Status.CONFIRMED])
-        .order_by(_ORDER, "id")
-        .values_list("pk", flat=True)
-    )
+def startable_order() -> QuerySet[Task]:
+    """Return the tasks that wait for a lease, in the order they shall be tried."""
+    return Task.objects.filter(status__in=[Status.PENDING, Status.CONFIRMED]).order_by(_ORDER, "id")
 
 
 def occupying(workspace: Workspace) -> QuerySet[Task]:
@@ -73,3 +67,16 @@ def blocked_by(task: Task) -> str:
     number, status = ahead[0]
     words = Status(status).label.lower()
     return f"Waits for #{number} ({words}) · position {len(ahead)} in this workspace"
+
+
+def queue_position(task: Task) -> int | None:
+    """Return a waiting plan_and_apply's place in its workspace, 1 being next.
+
+    None for tasks that wait for nobody: they started, or run beside everything.
+    """
+    if task.type != TaskType.PLAN_AND_APPLY or task.status != Status.PENDING:
+        return None
+    ahead = Task.objects.filter(
+        workspace=task.workspace_id, type=TaskType.PLAN_AND_APPLY, pk__lt=task.pk
+    ).exclude(status__in=FINAL)
+    return ahead.count() + 1

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from pods_app import dispatch, leases
+from pods_app import leases, queue
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
 from pods_app.services import assign_pool, drain_pod, undrain_pod
 from tasks_app.actors import Actor
@@ -37,7 +37,7 @@ def test_a_task_waits_for_an_agent_and_starts_when_one_comes():
     task = make_task()
     assert task.waiting_reason == "Waits for an agent: none of pool main is online"
     make_pod(pool)
-    assert dispatch.dispatch_pass() == 1
+    assert queue.dispatch_pass() == 1
     task.refresh_from_db()
     assert (task.status, task.engine_version) == (Status.PLANNING, "1.11.4")
 
@@ -50,7 +50,7 @@ def test_a_task_waits_for_the_version_it_needs():
         "Waits for an agent with Terraform 1.9.0: none of pool main has it"
     )
     pod = make_pod(pool, versions=("1.9.0", "1.10.0"))
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     assert Lease.objects.get(task=task).slot.pod == pod
 
 
@@ -88,7 +88,7 @@ def test_positions_are_written(admin):
     make_pod(pool)
     make_task()
     waiting = [make_task(), make_task()]
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     for task, position in zip(waiting, ("1st", "2nd"), strict=True):
         task.refresh_from_db()
         assert task.waiting_reason == f"Waits for a free slot in pool main · {position} of 2"
@@ -102,11 +102,11 @@ def test_draining_and_frozen_pods_take_no_work(admin):
     assert task.status == Status.PENDING
     undrain_pod(actor=admin, pod_id=pod.pk)
     Pool.objects.filter(pk=pool.pk).update(frozen=True)
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     task.refresh_from_db()
     assert task.waiting_reason == "Pool main is frozen"
     Pool.objects.filter(pk=pool.pk).update(frozen=False)
-    assert dispatch.dispatch_pass() == 1
+    assert queue.dispatch_pass() == 1
 
 
 def test_confirming_promotes_the_held_lease_in_the_same_transaction(admin):
@@ -136,7 +136,7 @@ def test_a_frozen_pool_lets_a_person_confirm_and_waits(admin):
     assert "is frozen" in task.waiting_reason
     assert leases.lease_of(task).phase == "hold"
     Pool.objects.update(frozen=False)
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     assert leases.lease_of(task).phase == "apply"
 
 
@@ -147,13 +147,13 @@ def test_a_reservation_yields_to_a_confirmed_task_at_once(admin):
     leases.end(leases.lease_of(task), actor=admin, reason="its agent died")
     blocker = make_waiting_task()
     confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     lease = leases.lease_of(blocker)
     assert (lease.state, lease.keep_directory) == ("ending", True)
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     assert the_wish(lease.slot.pod).directive == "end"
     leases.end(lease, actor=admin, reason="reported")
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     assert leases.lease_of(task).phase == "apply"
     blocker.refresh_from_db()
     assert blocker.status == Status.APPLY_PENDING
@@ -164,10 +164,10 @@ def test_a_reservation_yields_to_other_work_only_after_a_while(admin, settings):
     make_pod(pool)
     blocker = make_waiting_task()
     task = make_task()
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     assert leases.lease_of(blocker).state == "live"
     Task.objects.filter(pk=task.pk).update(created_at=ClockTimestamp() - timedelta(hours=1))
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     assert leases.lease_of(blocker).state == "ending"
 
 
@@ -200,7 +200,7 @@ def test_two_hundred_parallel_claims_never_share_a_slot_or_a_task():
     tasks = [make_task(workspace, type=TaskType.PLAN) for _ in range(20)]
     ManagedPod.objects.update(draining=False)
     for _ in range(10):
-        results = race([dispatch.dispatch_pass] * 20)
+        results = race([queue.dispatch_pass] * 20)
         assert all(isinstance(result, int) for result in results), results
     live = Lease.objects.exclude(state="ended")
     assert live.count() == 9
@@ -242,7 +242,7 @@ def test_claims_racing_drain_and_freeze_never_start_behind_the_flag(admin):
     for number in range(25):
         seen.clear()
         action = freeze if number % 2 else drain
-        results = race([action, dispatch.dispatch_pass, dispatch.dispatch_pass])
+        results = race([action, queue.dispatch_pass, queue.dispatch_pass])
         assert not [r for r in results if isinstance(r, Exception)], results
         if seen:
             assert Lease.objects.exclude(state="ended").count() == seen[0]
@@ -288,9 +288,9 @@ def test_no_deadlock_under_load(admin):
         + [lambda t=t: cancel_task(actor=admin, task_id=t.pk) for t in waiting]
         + [lambda p=p: beat(p) for p in pods]
         + [lambda p=p: drain(p) for p in pods]
-        + [dispatch.dispatch_pass] * 4
+        + [queue.dispatch_pass] * 4
         + [cleanup] * 2
     )
     assert not [r for r in results if "deadlock" in str(r).lower()], results
-    dispatch.dispatch_pass()
+    queue.dispatch_pass()
     finish_planning(Task.objects.filter(status=Status.PLANNING).first())

@@ -68,7 +68,7 @@ def test_a_plan_is_made_again_at_most_three_times():
     task = make_task()
     for attempt in range(1, 4):
         make_pod(pool)
-        from pods_app.dispatch import dispatch_pass
+        from pods_app.queue import dispatch_pass
 
         dispatch_pass()
         task.refresh_from_db()
@@ -102,8 +102,8 @@ def test_a_confirmed_apply_without_permit_is_placed_again(admin):
     lose(task)
     assert task.status == Status.CONFIRMED
     make_pod(make_pool(is_default=False))
-    from pods_app.dispatch import dispatch_pass
     from pods_app.models import Pool
+    from pods_app.queue import dispatch_pass
 
     make_pod(Pool.objects.get(is_default=True))
     dispatch_pass()
@@ -191,7 +191,7 @@ def test_what_an_apply_ends_with(applying, outcome, status):
 def test_an_apply_that_was_not_permitted_is_placed_again_but_not_for_ever(admin):
     task = make_waiting_task()
     confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
-    from pods_app.dispatch import dispatch_pass
+    from pods_app.queue import dispatch_pass
 
     for _ in range(outcomes.APPLY_PLACEMENTS):
         assert task.status == Status.APPLY_PENDING or task.status == Status.CONFIRMED

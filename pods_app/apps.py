@@ -7,6 +7,7 @@ class PodsAppConfig(AppConfig):
 
     def ready(self) -> None:
         from pods_app import receivers
+        from pods_app.leases import lease_ended
         from pods_app.state_access import LeaseStateAccess
         from tasks_app import signals
         from tasks_app.ports import register_state_access
@@ -15,3 +16,5 @@ class PodsAppConfig(AppConfig):
         signals.task_created.connect(receivers.on_task_created)
         signals.task_transitioned.connect(receivers.on_task_transitioned)
         signals.cancel_requested.connect(receivers.on_cancel_requested)
+        signals.state_unlocked_by_force.connect(receivers.on_state_unlocked_by_force)
+        lease_ended.connect(receivers.on_lease_ended)

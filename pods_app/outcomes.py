@@ -11,11 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
-from pods_app.dispatch import fill_slots
-from pods_app.leases import FINISHED, end, find_lease, hold
+from pods_app.leases import FINISHED, end, find_lease, hold, unended
 from pods_app.models import ApplyPermit, Lease, ManagedPod
-from pods_app.states import LeasePhase, LeaseState
+from pods_app.states import LeasePhase, LeaseState, PodPhase
+from pods_app.waiting import set_reason
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, StaleLease
 from tasks_app.models import StateLock, Task
@@ -131,12 +132,15 @@ def finish_apply(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Report)
 
     Raises:
         NotFound, StaleLease: as `leases.find_lease`; a lease fenced by a verdict is stale.
+        Conflict: the lease has not come to an apply.
     """
     actor = Actor.agent(pod.agent_id)
     with transaction.atomic():
         lease = find_lease(lease_id, epoch, pod, lock=True)
         if lease.state == LeaseState.ENDED:
             return _repeated(lease)
+        if lease.phase != LeasePhase.APPLY:
+            raise Conflict(f"The lease is in its phase “{lease.phase}”: there is no apply to end.")
         end(lease, actor=actor, reason=FINISHED)
         task = lease.task
         if task.status in FINAL:
@@ -160,23 +164,30 @@ def _not_permitted(task: Task, lease: Lease, report: Report, actor: Actor) -> No
     """An apply that ended without a permit: provably nothing was applied."""
     if task.cancel_requested_at or report.outcome == "cancelled":
         transition(task, Status.CANCELLED, actor=actor, cause="cancelled before it started")
-        return
-    placements = Lease.objects.filter(task=task, phase=LeasePhase.APPLY).count()
-    if report.outcome == "not_started" and placements < APPLY_PLACEMENTS:
-        Task.objects.filter(pk=task.pk).update(
-            waiting_reason=f"Waits to be placed again: {report.error}"[:500]
+    elif report.outcome == "not_started":
+        _place_again(task, lease, actor, report.error or "the apply did not start")
+    else:
+        sentence = report.error or "The apply could not be prepared; plan again."
+        transition(
+            task,
+            Status.FAILED,
+            actor=actor,
+            cause=sentence,
+            lease=lease,
+            error=sentence,
+            diagnostics=report.diagnostics,
         )
+
+
+def _place_again(task: Task, lease: Lease, actor: Actor, cause: str) -> None:
+    """A confirmed apply lost its slot before its permit: it waits for another, but not for ever."""
+    if Lease.objects.filter(task=task, phase=LeasePhase.APPLY).count() < APPLY_PLACEMENTS:
+        set_reason(task, f"Waits to be placed again: {cause}"[:500])
         return
-    sentence = report.error or "The apply could not be prepared; plan again."
-    transition(
-        task,
-        Status.FAILED,
-        actor=actor,
-        cause=sentence,
-        lease=lease,
-        error=sentence,
-        diagnostics=report.diagnostics,
+    sentence = (
+        f"The apply was placed {APPLY_PLACEMENTS} times and never started; the last time: {cause}."
     )
+    transition(task, Status.FAILED, actor=actor, cause=sentence, lease=lease, error=sentence)
 
 
 _APPLY_TARGETS = {
@@ -230,7 +241,8 @@ def end_reported(*, lease_id: UUID, epoch: int, pod: ManagedPod, detail: str = "
         end(lease, actor=actor, reason=detail or "the agent let go")
         if task.status == Status.PLANNING:
             _plan_again(task, lease, actor, detail or "the agent let the plan go")
-        transaction.on_commit(fill_slots, robust=True)
+        elif task.status == Status.CONFIRMED and lease.phase == LeasePhase.APPLY:
+            _place_again(task, lease, actor, detail or "the agent let the apply go")
 
 
 def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
@@ -251,6 +263,8 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
             end(lease, actor=actor, reason=cause)
             if task.status == Status.PLANNING:
                 _plan_again(task, lease, actor, cause)
+            elif task.status == Status.CONFIRMED and lease.phase == LeasePhase.APPLY:
+                _place_again(task, lease, actor, cause)
         elif provably_nothing_applied(task):
             end(lease, actor=actor, reason=cause)
             transition(
@@ -268,8 +282,57 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
                 actor=actor,
                 lease=lease,
                 cause=cause,
-                waiting_reason="Waits for its agent to report again, or for a person's verdict",
             )
+
+
+def return_lost_work(*, actor: Actor) -> int:
+    """Return what lost and gone pods still have: level-triggered, whoever failed to before.
+
+    Unknown applies end here too, once the second gate proves that they applied nothing.
+
+    Returns:
+        How many leases were looked at.
+    """
+    silent = [PodPhase.LOST, PodPhase.GONE]
+    leases = list(
+        unended()
+        .filter(
+            Q(slot__pod__phase__in=silent)
+            | Q(phase=LeasePhase.APPLY, task__status=Status.APPLY_UNKNOWN)
+        )
+        .values_list("pk", "task__status")
+    )
+    for lease_id, status in leases:
+        unknown = status == Status.APPLY_UNKNOWN
+        lose_lease(
+            lease_id,
+            actor=actor,
+            cause="the agent vanished after the permit" if unknown else "its agent is lost",
+        )
+    return len(leases)
+
+
+def fence(task: Task, *, actor: Actor, cause: str) -> None:
+    """End the lease of a started apply: nothing its agent still writes has an effect.
+
+    The caller holds the task's row. A task that was applying is unknown from now on, and only a
+    person can say what became of it.
+    """
+    lease = unended().select_related("slot__pod").filter(task=task).first()
+    if lease is not None:
+        end(lease, actor=actor, reason=cause)
+    waits = f"Waits for a person's verdict: {cause}"
+    if task.status == Status.APPLYING:
+        transition(
+            task,
+            Status.APPLY_UNKNOWN,
+            actor=actor,
+            lease=lease,
+            cause=cause,
+            waiting_reason=waits,
+        )
+    elif task.status == Status.APPLY_UNKNOWN:
+        set_reason(task, waits)
 
 
 def provably_nothing_applied(task: Task) -> bool:

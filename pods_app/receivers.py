@@ -5,16 +5,22 @@ This is how a confirmation and its lease commit together.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 
-from pods_app.dispatch import DISPATCH, dispatch_task, fill_slots
-from pods_app.leases import end, lease_of, release
+from pods_app.dispatch import DISPATCH, dispatch_task
+from pods_app.leases import lease_of, release
+from pods_app.models import Lease
 from pods_app.notify import notify_agent
+from pods_app.outcomes import fence
+from pods_app.queue import fill_slots
 from pods_app.services import place_in_pool
-from tasks_app.models import Task
+from tasks_app.models import StateLock, Task
 from tasks_app.states import FINAL, Status
+from tasks_app.transitions import lock_task
 
 
 def on_task_created(sender: Any, task: Task, **kwargs: Any) -> None:
@@ -31,20 +37,37 @@ def on_task_transitioned(
         dispatch_task(task)
     elif target in FINAL:
         _let_go(task, source, target)
-        transaction.on_commit(fill_slots, robust=True)
-    elif target == Status.PENDING:
-        transaction.on_commit(fill_slots, robust=True)
+    if target in FINAL or target == Status.PENDING:
+        _fill_after_commit(task.placement.pool_id)
 
 
 def _let_go(task: Task, source: Status, target: Status) -> None:
-    lease = lease_of(task)
-    if lease is None:
-        return
     if source == Status.APPLY_UNKNOWN:
-        # A person's verdict: the lease is fenced, whatever its agent still does.
-        end(lease, actor=DISPATCH, reason="fenced by a verdict")
-    else:
+        # A person's verdict: whatever its agent still does.
+        fence(task, actor=DISPATCH, cause="fenced by a verdict")
+    elif (lease := lease_of(task)) is not None:
         release(lease, actor=DISPATCH, reason=f"the task is {target}")
+
+
+def on_lease_ended(sender: Any, lease: Lease, **kwargs: Any) -> None:
+    """Its slot is free: place what waits for one."""
+    _fill_after_commit(lease.slot.pod.pool_id)
+
+
+def _fill_after_commit(pool_id: UUID) -> None:
+    # Never in this transaction: the task's row comes first in the lock order, and other tasks'
+    # rows would follow it.
+    transaction.on_commit(partial(fill_slots, pool_id), robust=True)
+
+
+def on_state_unlocked_by_force(sender: Any, lock: StateLock, **kwargs: Any) -> None:
+    """The holder's later writes are refused; so is all else its lease could do."""
+    if lock.task_id and lock.lease_id:
+        fence(
+            lock_task(lock.task_id),
+            actor=DISPATCH,
+            cause="the state lock was taken away by force",
+        )
 
 
 def on_cancel_requested(sender: Any, task: Task, **kwargs: Any) -> None:

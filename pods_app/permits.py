@@ -7,12 +7,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import ExpressionWrapper, Value
+from django.db.models import ExpressionWrapper, F, Value
 from django.db.models.fields import DateTimeField
 
 from pods_app.incarnation import installation
-from pods_app.leases import end, get_lease
-from pods_app.locking import pool_accepts_work
+from pods_app.leases import get_lease
+from pods_app.locking import pod_is_heard, pool_accepts_work
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
@@ -40,7 +40,8 @@ def grant(
     and serial. The same ``key`` gets the same answer, so that a lost reply is safe to repeat.
 
     Returns:
-        For how many seconds the state lock will be granted under this permit.
+        For how many seconds the state lock will be granted under this permit; what is left of
+        them when the question is repeated.
 
     Raises:
         NotFound, StaleLease: the lease is not this agent's, or over.
@@ -53,16 +54,24 @@ def grant(
         lease = get_lease(lease_id, epoch, pod, lock=True)
         task = lease.task
         validity = float(settings.SLIPWAY.permit_seconds_kept)
-        granted = ApplyPermit.objects.filter(task=task).first()
+        granted = (
+            ApplyPermit.objects.filter(task=task)
+            .annotate(left=F("expires_at") - ClockTimestamp())
+            .first()
+        )
         if granted:
             if (granted.lease_id, granted.key) == (lease.pk, key):
-                return validity
+                return max(granted.left.total_seconds(), 0.0)
             raise PermitRefused(
                 "The permit of this task was granted before; it is never granted twice."
             )
         _check_lease(lease)
         if not pool_accepts_work(lease.slot.pod.pool_id):
             raise PermitRefused("The pool is frozen; the apply waits until the freeze ends.")
+        if not pod_is_heard(pod.pk):
+            raise PermitRefused("The agent was declared lost; its work goes elsewhere.")
+        if task.workspace.locked_at:
+            raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
         if doubt := installation().doubt:
             raise PermitRefused(doubt)
         confirmation = task.confirmation
@@ -73,9 +82,9 @@ def grant(
         own_state = task.has_own_state
         planned_on = (confirmation.state_lineage, confirmation.state_serial)
         if own_state and state_position(task.workspace) != planned_on:
-            # The refusal must survive: the task fails here, outside the raise.
+            # The refusal must survive: the task fails here, outside the raise. Its lease is
+            # released by that, and ends when the agent reports its process gone.
             void = PlanVoid("The state changed after the plan was confirmed; plan again.")
-            end(lease, actor=actor, reason=void.detail)
             transition(
                 task, Status.FAILED, actor=actor, cause=void.detail, lease=lease, error=void.detail
             )

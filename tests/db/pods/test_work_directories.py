@@ -123,4 +123,5 @@ def test_cleanup_racing_a_confirmation_never_deletes_what_runs(admin):
         promoted = lease.phase == "apply"
         assert promoted == (row.state == "kept")
         assert promoted != (lease.state == "ending")
+        Task.objects.filter(pk=task.pk).update(status=Status.CANCELLED)
         leases.end(lease, actor=admin, reason="next round")

@@ -1,7 +1,8 @@
 """Where upper apps add to the pages and documents of this one, without being imported.
 
 An admin panel is a template with a function that gives its context; an API field is a name
-with a function of the object and a type for the OpenAPI document; a filter narrows a list.
+with a serializer field, which is also its type in the OpenAPI document; a filter narrows a
+list. Upper apps register in their ``AppConfig.ready``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 from rest_framework import serializers
+
+from tasks_app.actors import Actor
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class ApiField:
-    """A field of an object's API document; ``prefetch`` keeps lists at constant queries."""
+    """A field of an object's API document.
+
+    Args:
+        field: read from the object; copied for every serializer.
+        prefetch: keeps lists at a constant number of queries.
+        write: called with actor, object and the sent value after the object was created or
+            changed, in the same transaction; without it the field is read-only.
+        write_field: what may be sent; needed with ``write``.
+    """
 
     name: str
     field: serializers.Field
     prefetch: Callable[[QuerySet[Any]], QuerySet[Any]] = lambda queryset: queryset
+    write: Callable[[Actor, Any, Any], None] | None = None
+    write_field: serializers.Field | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,22 @@ def add_filter(model: str, api_filter: ApiFilter) -> None:
 
 
 def panels(model: str) -> list[Panel]:
+    """Return the panels of ``model``'s admin page."""
     return _panels.get(model, [])
 
 
 def fields(model: str) -> list[ApiField]:
+    """Return the fields that upper apps add to ``model``."""
     return _fields.get(model, [])
 
 
 def filters(model: str) -> list[ApiFilter]:
+    """Return the filters that upper apps add to ``model``'s list."""
     return _filters.get(model, [])
+
+
+def with_fields(model: str, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    """Return ``queryset`` with what the added fields of ``model`` read."""
+    for field in fields(model):
+        queryset = field.prefetch(queryset)
+    return queryset

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 
 from tasks_app.actors import Actor
 from tasks_app.environment_names import refusal
-from tasks_app.exceptions import InvalidInput
+from tasks_app.exceptions import InvalidInput, NotFound
 from tasks_app.keyring import keyring
 from tasks_app.models import Project, Task, TaskVariable, Variable, VariableVersion, Workspace
 from tasks_app.models.base import ClockTimestamp
@@ -89,6 +90,44 @@ def set_variable(
             data={"key": key, "scope": variable.scope, "version": last + 1},
         )
     return variable
+
+
+def update_variable(
+    *,
+    actor: Actor,
+    variable: Variable,
+    value: str | None = None,
+    hcl: bool | None = None,
+    sensitive: bool | None = None,
+    description: str | None = None,
+) -> Variable:
+    """Give a variable a new version; what is left out stays as it is.
+
+    Raises:
+        As :func:`set_variable`; InvalidInput also where a hidden value would become readable.
+    """
+    require(actor, *_scope_right(variable.workspace, variable.project))
+    with transaction.atomic():
+        variable = Variable.objects.select_for_update(of=("self",)).get(pk=variable.pk)
+        if variable.deleted_at is not None:
+            raise NotFound("The variable was deleted.")
+        if value is None:
+            if variable.sensitive and sensitive is False:
+                raise InvalidInput(
+                    "Give the value again: one that was hidden is not shown.", field="value"
+                )
+            value = _resolve(_newest([variable]).get()).value
+        return set_variable(
+            actor=actor,
+            key=variable.key,
+            value=value,
+            category=variable.category,
+            workspace=variable.workspace,
+            project=variable.project,
+            hcl=variable.hcl if hcl is None else hcl,
+            sensitive=variable.sensitive if sensitive is None else sensitive,
+            description=variable.description if description is None else description,
+        )
 
 
 def _scope_right(
@@ -210,6 +249,17 @@ def current_value(variable: Variable) -> str | None:
     if version is None or variable.sensitive or version.sensitive:
         return None
     return _resolve(version).value
+
+
+def newest_versions(variables: list[Variable]) -> dict[UUID, VariableVersion]:
+    """Return the newest version of each variable by the variable's id, in one query."""
+    return {version.variable_id: version for version in _newest(variables)}
+
+
+def shown_value(version: VariableVersion) -> str | None:
+    """Return a version's value, None if it is sensitive: those are never shown again."""
+    hidden = version.sensitive or version.variable.sensitive
+    return None if hidden else _resolve(version).value
 
 
 def sensitive_values(task: Task) -> list[str]:

@@ -16,6 +16,7 @@ from tasks_app.exceptions import InvalidInput, NotFound
 from tasks_app.keyring import keyring
 from tasks_app.models import Task, Workspace
 from tasks_app.permissions import Action, require
+from tasks_app.services.credentials import check_credential
 from tasks_app.transitions import record
 
 
@@ -140,8 +141,13 @@ def set_pool_credential(
     username: str = "",
     known_hosts: str = "",
 ) -> PoolCredential:
-    """Store a credential for every run in a pool; its secret is never shown again."""
+    """Store a credential for every run in a pool; its secret is never shown again.
+
+    Raises:
+        NotPermitted, InvalidInput.
+    """
     require(actor, Action.OPERATE, None)
+    check_credential(kind, host, secret, known_hosts)
     ring = keyring()
     with transaction.atomic():
         row, _ = PoolCredential.objects.update_or_create(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from agents_app.runner.errors import StepFailed
 from agents_app.schema import Credential, Job
+from tasks_app.environment_names import refusal
 
 #: Programs that provisioners, Git and SSH need; the only variable taken from the agent.
 _PATH = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
 #: Rides out an outage of the state endpoint (reliability F13).
 _HTTP_RETRIES = "60"
+_SECRETS = "secrets.json"
+_PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+#: Linux takes no longer string in an environment (MAX_ARG_STRLEN), its end included.
+_STRING_BYTES_MAX = 128 * 1024 - 1
 
 
 @dataclass(frozen=True)
@@ -30,19 +38,39 @@ class PrivateHome:
 
 
 @contextmanager
-def private_home(parent: Path, job: Job) -> Iterator[PrivateHome]:
-    """Make the run's HOME below ``parent`` for the body."""
-    home = parent / "home"
-    shutil.rmtree(home, ignore_errors=True)
-    (home / "tmp").mkdir(parents=True, mode=0o700)
-    home.chmod(0o700)
+def private_home(path: Path, job: Job, *, adopt: bool = False) -> Iterator[PrivateHome]:
+    """Make the run's HOME at ``path`` for the body; afterwards it is gone.
+
+    Args:
+        adopt: keep one that a former agent process made: its Terraform may still use it.
+    """
     try:
-        _write_credentials(home, job)
-        if job.ca_bundle:
-            (home / "ca.pem").write_text(job.ca_bundle)
-        yield PrivateHome(home)
+        if not (adopt and path.is_dir()):
+            remove_home(path)
+            (path / "tmp").mkdir(parents=True, mode=0o700)
+            path.chmod(0o700)
+            # An init writes its own; Terraform warns about a missing file.
+            PrivateHome(path).cli_config.write_text("disable_checkpoint = true\n")
+            _write_credentials(path, job)
+            _write_secret(path / _SECRETS, json.dumps(secrets_of(job)))
+            if job.ca_bundle:
+                (path / "ca.pem").write_text(job.ca_bundle)
+        yield PrivateHome(path)
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        remove_home(path)
+
+
+def remove_home(path: Path) -> None:
+    """Delete a run's HOME, whoever left it."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def remembered_secrets(path: Path) -> list[str]:
+    """Return the secrets of the run that made this HOME: its log must be redacted alike."""
+    try:
+        return list(json.loads((path / _SECRETS).read_text()))
+    except (OSError, ValueError):
+        return []
 
 
 def _write_credentials(home: Path, job: Job) -> None:
@@ -55,7 +83,7 @@ def _write_credentials(home: Path, job: Job) -> None:
             _write_secret(key, credential.secret.rstrip("\n") + "\n")
             known_hosts.append(credential.known_hosts.rstrip("\n") + "\n")
             ssh_lines.append(
-                f"Host {credential.host}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
+                f'Host {credential.host}\n  IdentityFile "{key}"\n  IdentitiesOnly yes\n'
                 f"  User {credential.username or 'git'}\n"
             )
         elif credential.kind == "https_token":
@@ -65,7 +93,7 @@ def _write_credentials(home: Path, job: Job) -> None:
     _write_secret(ssh / "known_hosts", "".join(known_hosts))
     _write_secret(ssh / "config", "".join(ssh_lines))
     _write_secret(home / ".git-credentials", "".join(git_lines))
-    _write_secret(home / ".gitconfig", "[credential]\n\thelper = store\n")
+    _write_secret(home / ".gitconfig", "[credential]\n\thelper = store\n[gc]\n\tauto = 0\n")
 
 
 def _write_secret(path: Path, content: str) -> None:
@@ -78,11 +106,18 @@ def build(job: Job, home: PrivateHome) -> dict[str, str]:
 
     The workspace's own variables come first, so that they never replace what pins the run:
     the state's address above all, which decides what state is written.
+
+    Raises:
+        StepFailed: a variable may not be set, or the system cannot pass it on.
     """
     environment = {variable.name: variable.value for variable in job.environment}
+    for name in environment:
+        if reason := refusal(name):
+            raise StepFailed(f"The environment variable {name} is refused. {reason}")
     environment |= {f"TF_VAR_{variable.name}": variable.value for variable in job.variables}
-    environment |= job.proxy
-    environment |= {name.lower(): value for name, value in job.proxy.items()}
+    proxy = {name: job.proxy[name] for name in _PROXY_NAMES if name in job.proxy}
+    environment |= proxy
+    environment |= {name.lower(): value for name, value in proxy.items()}
     environment |= {
         _token_name(credential): credential.secret
         for credential in job.credentials
@@ -100,8 +135,10 @@ def build(job: Job, home: PrivateHome) -> dict[str, str]:
         "TF_HTTP_RETRY_MAX": _HTTP_RETRIES,
         "CHECKPOINT_DISABLE": "1",
         "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_SSH_COMMAND": (
-            f"ssh -F {home.path / '.ssh' / 'config'} -o UserKnownHostsFile={known_hosts} "
+            f"ssh -F {shlex.quote(str(home.path / '.ssh' / 'config'))} "
+            f"-o UserKnownHostsFile={shlex.quote(str(known_hosts))} "
             "-o StrictHostKeyChecking=yes -o BatchMode=yes"
         ),
     }
@@ -116,7 +153,19 @@ def build(job: Job, home: PrivateHome) -> dict[str, str]:
             "TF_HTTP_USERNAME": job.backend.username,
             "TF_HTTP_PASSWORD": job.backend.password,
         }
+    _check(environment)
     return environment
+
+
+def _check(environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        if len(f"{name}={value}".encode(errors="replace")) > _STRING_BYTES_MAX:
+            raise StepFailed(
+                f"{name.removeprefix('TF_VAR_')} is longer than the 128 KiB that a variable can "
+                "have; put it into a file of the configuration."
+            )
+        if "\0" in value:
+            raise StepFailed(f"{name.removeprefix('TF_VAR_')} holds a NUL byte; remove it.")
 
 
 def _token_name(credential: Credential) -> str:

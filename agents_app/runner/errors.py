@@ -24,8 +24,20 @@ class StepFailed(RunnerError):
         self.exit_code = exit_code
 
 
+class TransferDamaged(RunnerError):
+    """What came from the server is not what it sent; worth another try."""
+
+
+class PermitDenied(RunnerError):
+    """The server does not permit the apply; its sentence. Nothing may be applied."""
+
+
 class RunCancelled(RunnerError):
     """It was asked to stop, and stopped before Terraform changed anything."""
+
+
+class PlanCutOff(RunnerError):
+    """Nobody knows how a plan ended; it is made again."""
 
 
 class PlanUnusable(RunnerError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,22 @@ _BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 #: A plan lists every change again in its text; these would only repeat it.
 _SILENT = {"version", "planned_change", "resource_drift", "outputs"}
 _READ_BYTES = 1 << 20
+_DIAGNOSTICS_MAX = 100
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ERROR = re.compile(r"^(Error|Warning): (.+)$")
+_PLACE = re.compile(r"^on (?P<file>\S+) line (?P<line>\d+)")
 
 
-@dataclass
-class EventStream:
-    """Reads the growing output of a `-json` command by offset."""
+class _Lines:
+    """Reads a growing file by offset, line by line, so that cuts never show."""
 
-    path: Path
-    diagnostics: list[Diagnostic] = field(default_factory=list)
-    acted: bool = False  # a resource action began
-    _offset: int = 0
-    _rest: bytes = b""
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.diagnostics: list[Diagnostic] = []
+        self.acted = False  # a resource action began
+        self.completed = False  # an apply said that it was complete
+        self._offset = 0
+        self._rest = b""
 
     def read(self, *, last: bool = False) -> Iterator[str]:
         """Yield the text of what came since the last call.
@@ -48,12 +52,53 @@ class EventStream:
             yield from self._text(rest)
 
     def _text(self, line: bytes) -> Iterator[str]:
+        raise NotImplementedError
+
+    def _keep(self, diagnostic: Diagnostic) -> None:
+        if len(self.diagnostics) < _DIAGNOSTICS_MAX:
+            self.diagnostics.append(diagnostic)
+
+
+class TextStream(_Lines):
+    """The output of a command that prints for people, such as init."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._found: dict[str, Any] | None = None
+
+    def read(self, *, last: bool = False) -> Iterator[str]:
+        yield from super().read(last=last)
+        if last:
+            self._finish()
+
+    def _text(self, line: bytes) -> Iterator[str]:
+        text = line.decode(errors="replace")
+        yield text + "\n"
+        words = _COLOUR.sub("", text).strip(" │╵╷|")
+        if match := _ERROR.match(words):
+            self._finish()
+            self._found = {"severity": match.group(1).lower(), "summary": match.group(2)}
+        elif self._found is not None and (match := _PLACE.match(words)):
+            self._found |= {"filename": match.group("file"), "line": int(match.group("line"))}
+        elif self._found is not None and words:
+            self._found["detail"] = f"{self._found.get('detail', '')}\n{words}".strip()[:4000]
+
+    def _finish(self) -> None:
+        if self._found is not None:
+            self._keep(Diagnostic(**self._found))
+            self._found = None
+
+
+class EventStream(_Lines):
+    """The output of a `-json` command."""
+
+    def _text(self, line: bytes) -> Iterator[str]:
         try:
             event = json.loads(line)
         except ValueError:
             event = None
-        if not isinstance(event, dict) or "@message" not in event:
-            # Not one of Terraform's messages, for example a crash or a dumped state.
+        if not isinstance(event, dict) or not isinstance(event.get("@message"), str):
+            # Not one of Terraform's messages, for example a crash.
             if line.strip():
                 yield line.decode(errors="replace") + "\n"
             return
@@ -61,16 +106,19 @@ class EventStream:
         if kind in {"apply_start", "ephemeral_op_start"}:
             self.acted = True
         if kind == "diagnostic":
-            diagnostic = parse_diagnostic(event["diagnostic"])
-            self.diagnostics.append(diagnostic)
+            diagnostic = parse_diagnostic(event.get("diagnostic") or {})
+            self._keep(diagnostic)
             yield render_diagnostic(diagnostic)
         elif kind == "provision_progress":
-            hook = event.get("hook", {})
-            address = hook.get("resource", {}).get("addr", "")
+            hook = event.get("hook") or {}
+            address = (hook.get("resource") or {}).get("addr", "")
             yield f"{address} ({hook.get('provisioner', '')}): {hook.get('output', '')}\n"
         elif kind == "change_summary":
+            operation = (event.get("changes") or {}).get("operation")
+            self.completed = self.completed or operation in {"apply", "destroy"}
             yield f"{_BOLD}{event['@message']}{_RESET}\n"
         elif kind not in _SILENT:
+            # Of a dumped state only the message, never the state.
             yield event["@message"] + "\n"
 
 
@@ -79,13 +127,13 @@ def parse_diagnostic(document: dict[str, Any]) -> Diagnostic:
     where = document.get("range") or {}
     snippet = document.get("snippet") or {}
     return Diagnostic(
-        severity=document.get("severity", "error"),
-        summary=document.get("summary", ""),
-        detail=document.get("detail", ""),
-        address=document.get("address", ""),
-        filename=where.get("filename", ""),
+        severity=document.get("severity") or "error",
+        summary=document.get("summary") or "",
+        detail=document.get("detail") or "",
+        address=document.get("address") or "",
+        filename=where.get("filename") or "",
         line=(where.get("start") or {}).get("line"),
-        snippet=snippet.get("code", ""),
+        snippet=snippet.get("code") or "",
     )
 
 
@@ -102,21 +150,3 @@ def render_diagnostic(diagnostic: Diagnostic) -> str:
         lines += ["", *diagnostic.detail.splitlines()]
     box = "\n".join(f"{colour}│{_RESET} {line}" for line in lines)
     return f"{colour}╷{_RESET}\n{box}\n{colour}╵{_RESET}\n"
-
-
-_ERROR = re.compile(r"^\W*(Error|Warning): (?P<summary>.+)$")
-_PLACE = re.compile(r"^\W*on (?P<file>\S+) line (?P<line>\d+)")
-
-
-def diagnostics_of_text(text: str) -> list[Diagnostic]:
-    """Return the diagnostics in the plain output of a command such as init."""
-    found: list[dict[str, Any]] = []
-    for line in text.splitlines():
-        if match := _ERROR.match(line):
-            severity = match.group(1).lower()
-            found.append({"severity": severity, "summary": match.group("summary"), "detail": []})
-        elif found and (match := _PLACE.match(line)):
-            found[-1] |= {"filename": match.group("file"), "line": int(match.group("line"))}
-        elif found and (words := line.strip(" │╵╷|")):
-            found[-1]["detail"].append(words)
-    return [Diagnostic(**{**row, "detail": "\n".join(row["detail"])[:4000]}) for row in found]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from agents_app.runner.errors import ManifestMismatch, PlanHashMismatch
 
 _READ_BYTES = 1 << 20
 _LEFT_OUT = {"providers", "terraform.tfstate", "environment", "plugin_path"}
+#: File systems stamp with a clock of up to 10 ms: a file that changed so shortly before it was
+#: read could change again and keep its stamp.
+_STAMP_NS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Manifest:
     terraform_version: str
     working_directory: str
     entries: dict[str, Entry]
+    taken_ns: int  # when the reading began, in ns since 1970
 
     @property
     def digest(self) -> str:
@@ -63,9 +68,21 @@ def take_manifest(
         known: an earlier manifest of the same folder; files whose inode, size, mtime and ctime
             are as they were then are not hashed again.
     """
-    before = known.entries if known else {}
+    taken_ns = time.time_ns()
+    before = _settled(known) if known else {}
     entries = {path: _entry(config / path, before.get(path)) for path in _paths(config, Path())}
-    return Manifest(terraform_version, working_directory, entries)
+    return Manifest(terraform_version, working_directory, entries, taken_ns)
+
+
+def _settled(known: Manifest) -> dict[str, Entry]:
+    """Return the entries whose stamps are old enough to tell."""
+    limit = known.taken_ns - _STAMP_NS
+    return {path: entry for path, entry in known.entries.items() if entry.stamp[3] < limit}
+
+
+def paths(config: Path) -> set[str]:
+    """Return the relative paths that a manifest of the folder would hold."""
+    return set(_paths(config, Path()))
 
 
 def _paths(config: Path, folder: Path) -> Iterator[str]:
@@ -140,6 +157,7 @@ def to_json(manifest: Manifest) -> str:
         {
             "terraform_version": manifest.terraform_version,
             "working_directory": manifest.working_directory,
+            "taken_ns": manifest.taken_ns,
             "entries": {
                 path: [e.kind, e.mode, e.content, *e.stamp] for path, e in manifest.entries.items()
             },
@@ -156,9 +174,16 @@ def from_json(text: str) -> Manifest:
     try:
         document = json.loads(text)
         entries = {
-            path: Entry(row[0], row[1], row[2], tuple(row[3:7]))
-            for path, row in document["entries"].items()
+            path: Entry(kind, mode, content, (inode, size, mtime, ctime))
+            for path, (kind, mode, content, inode, size, mtime, ctime) in document[
+                "entries"
+            ].items()
         }
-        return Manifest(document["terraform_version"], document["working_directory"], entries)
-    except (ValueError, KeyError, IndexError, TypeError):
+        return Manifest(
+            document["terraform_version"],
+            document["working_directory"],
+            entries,
+            int(document["taken_ns"]),
+        )
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise ManifestMismatch("The stored manifest is damaged.") from None

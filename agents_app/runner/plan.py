@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agents_app.runner import bundle
-from agents_app.runner.environment import PrivateHome, private_home
-from agents_app.runner.errors import RunCancelled, RunnerError, StepFailed
-from agents_app.runner.manifest import Manifest, sha256_file, to_json
+from agents_app.runner.environment import PrivateHome, build, private_home
+from agents_app.runner.errors import PlanCutOff, RunCancelled, RunnerError, StepFailed
+from agents_app.runner.manifest import Manifest, from_json, sha256_file, to_json
 from agents_app.runner.prepare import init, manifest_of, unpack_configuration
-from agents_app.runner.run import Run, expect_success, follow
+from agents_app.runner.process import TerraformProcess
+from agents_app.runner.run import Finished, Run, expect_success, follow, spawn, watch
 from agents_app.schema import Artifact, Diagnostic, Outcome, PlanResult
 
 MANIFEST_FILE = "manifest.json"
+_UNPACKED_FILE = "unpacked.json"
 
 
 @dataclass
@@ -38,32 +40,52 @@ def run_plan(run: Run) -> PlanOutcome:
     Nothing is applied, and nothing here is repeated: a plan that was cut off is made again
     only by a new lease.
     """
-    with private_home(run.directory.base / "homes" / str(run.directory.task_id), run.job) as home:
-        try:
-            return _plan(run, home)
-        except RunCancelled:
-            return PlanOutcome(Outcome.CANCELLED, "The plan was cancelled.")
-        except StepFailed as failure:
-            if run.control.interrupted:
-                return PlanOutcome(
-                    Outcome.CANCELLED,
-                    "The plan was cancelled.",
-                    failure.exit_code,
-                    diagnostics=failure.diagnostics,
-                )
+    return _guarded(run, lambda home: _plan(run, home))
+
+
+def continue_plan(run: Run, running: TerraformProcess) -> PlanOutcome:
+    """Bring a plan to its end whose Terraform a former agent process started."""
+
+    def work(home: PrivateHome) -> PlanOutcome:
+        planned = _follow_plan(run, running)
+        run.directory.acquire()
+        return _seal(run, home, planned)
+
+    return _guarded(run, work, adopt=True)
+
+
+def _guarded(
+    run: Run, work: Callable[[PrivateHome], PlanOutcome], *, adopt: bool = False
+) -> PlanOutcome:
+    try:
+        with private_home(run.directory.home, run.job, adopt=adopt) as home:
+            return work(home)
+    except RunCancelled:
+        return PlanOutcome(Outcome.CANCELLED, "The plan was cancelled.")
+    except PlanCutOff as failure:
+        return PlanOutcome(Outcome.INTERRUPTED, str(failure))
+    except StepFailed as failure:
+        if run.control.interrupted:
             return PlanOutcome(
-                Outcome.FAILED,
-                run.log.redact(str(failure)),
+                Outcome.CANCELLED,
+                "The plan was cancelled.",
                 failure.exit_code,
                 diagnostics=failure.diagnostics,
             )
-        except (RunnerError, OSError) as failure:
-            return PlanOutcome(Outcome.FAILED, run.log.redact(_sentence(failure)))
-        finally:
-            run.log.flush()
+        return PlanOutcome(
+            Outcome.FAILED,
+            run.log.redact(str(failure)),
+            failure.exit_code,
+            diagnostics=failure.diagnostics,
+        )
+    except (RunnerError, OSError) as failure:
+        return PlanOutcome(Outcome.FAILED, run.log.redact(sentence(failure)))
+    finally:
+        run.log.flush()
 
 
-def _sentence(failure: Exception) -> str:
+def sentence(failure: Exception) -> str:
+    """Return a failure in words for people."""
     if isinstance(failure, OSError):
         return f"The agent could not work with its disk: {failure.strerror or failure}."
     return str(failure)
@@ -72,16 +94,29 @@ def _sentence(failure: Exception) -> str:
 def _plan(run: Run, home: PrivateHome) -> PlanOutcome:
     with run.step("unpack"):
         unpack_configuration(run)
-        unpacked = manifest_of(run)
+        (run.directory.path / _UNPACKED_FILE).write_text(to_json(manifest_of(run)))
     with run.step("init"):
         init(run, home, lock_read_only=False)
     with run.step("plan"):
-        planned = follow(run, home, plan_arguments(run), what="plan", json_stream=True)
-        expect_success(planned, "plan")
-        check_plan_file(run.directory.plan_file)
+        environment = build(run.job, home)
+        planned = _follow_plan(run, spawn(run, environment, plan_arguments(run), what="plan"))
+    return _seal(run, home, planned)
+
+
+def _follow_plan(run: Run, running: TerraformProcess) -> Finished:
+    planned = watch(run, running, json_stream=True)
+    if not run.control.interrupted and (planned.exit_code is None or not planned.ran):
+        raise PlanCutOff("the plan was cut off, and its result is not known")
+    expect_success(planned, "plan")
+    check_plan_file(run.directory.plan_file)
+    return planned
+
+
+def _seal(run: Run, home: PrivateHome, planned: Finished) -> PlanOutcome:
     with run.step("show"):
         document, files = _show(run, home)
     with run.step("seal"):
+        unpacked = from_json((run.directory.path / _UNPACKED_FILE).read_text())
         plan_hash = sha256_file(run.directory.plan_file)
         manifest = manifest_of(run, unpacked)
         (run.directory.path / MANIFEST_FILE).write_text(to_json(manifest))
@@ -90,7 +125,7 @@ def _plan(run: Run, home: PrivateHome) -> PlanOutcome:
         files[Artifact.PLAN_BUNDLE] = run.directory.path / "bundle.tar.gz"
     result = _result(run, document, plan_hash, manifest, size)
     return PlanOutcome(
-        Outcome.PLANNED if _has_changes(result) else Outcome.NO_CHANGES,
+        Outcome.PLANNED if _has_changes(document) else Outcome.NO_CHANGES,
         exit_code=0,
         result=result,
         diagnostics=planned.diagnostics,
@@ -133,7 +168,7 @@ def _show(run: Run, home: PrivateHome) -> tuple[dict[str, Any], dict[Artifact, P
     shown = follow(run, home, ["show", "-json", plan], what="show -json", show=False)
     expect_success(shown, "show -json")
     json_file = run.directory.path / "plan.json"
-    shutil.copyfile(shown.stdout, json_file)
+    shown.stdout.rename(json_file)
     shown = follow(run, home, ["show", plan], what="show", show=False)
     expect_success(shown, "show")
     text = run.log.redact(shown.stdout.read_text(errors="replace"))
@@ -181,14 +216,17 @@ def _result(
     )
 
 
-def _has_changes(result: PlanResult) -> bool:
+def _has_changes(document: dict[str, Any]) -> bool:
+    """Return whether applying would change anything, be it only the state (moved, imported)."""
+    if "applyable" in document:
+        return bool(document["applyable"])
+    resources = document.get("resource_changes", [])
     return any(
         (
-            result.to_add,
-            result.to_change,
-            result.to_destroy,
-            result.to_import,
-            result.output_changes,
+            any(set(one["change"]["actions"]) - {"no-op", "read"} for one in resources),
+            any("importing" in one["change"] or "previous_address" in one for one in resources),
+            any(one["actions"] != ["no-op"] for one in document.get("output_changes", {}).values()),
+            document.get("resource_drift"),
         )
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents_app.runner.environment import PrivateHome
-from agents_app.runner.errors import PlanUnusable, StepFailed
+from agents_app.runner.errors import StepFailed, TransferDamaged
 from agents_app.runner.manifest import Manifest, sha256_file, take_manifest
 from agents_app.runner.providers import read_lock
 from agents_app.runner.run import Run, expect_success, follow
@@ -24,12 +24,13 @@ def unpack_configuration(run: Run) -> None:
 
     Raises:
         StepFailed: the configuration or its working directory is not usable.
+        TransferDamaged: it did not arrive as it was sent.
     """
     run.directory.create_anew()
     archive = run.directory.path / "configuration.tar.gz"
     run.source.configuration(archive)
     if sha256_file(archive) != run.job.configuration_digest:
-        raise StepFailed("The configuration was damaged on its way; plan again.")
+        raise TransferDamaged("The configuration was damaged on its way to the agent.")
     try:
         extract(archive, run.directory.config, _LIMITS)
     except ArchiveRefused as refusal:
@@ -66,29 +67,66 @@ def manifest_of(run: Run, known: Manifest | None = None) -> Manifest:
 def init(run: Run, home: PrivateHome, *, lock_read_only: bool) -> None:
     """Run `terraform init`, from the agent's mirror alone if it holds everything locked.
 
+    Args:
+        lock_read_only: the lock file is part of a reviewed plan and stays as it is.
+
     Raises:
-        StepFailed: with Terraform's diagnostics.
+        StepFailed: with Terraform's diagnostics, or the state would go astray.
     """
-    run.mirror.complete_lock(run.lock_file)
-    locked = read_lock(run.lock_file.read_text()) if run.lock_file.exists() else []
     arguments = ["init", "-input=false", "-no-color"]
     if lock_read_only:
         arguments.append("-lockfile=readonly")
-    if locked and run.mirror.holds(locked):
-        home.cli_config.write_text(run.mirror.cli_config(own_only=True))
-        finished = follow(run, home, arguments, what="init", show=False)
-        if finished.exit_code == 0:
-            run.log.write(finished.stdout.read_text(errors="replace"))
-            run.log.flush()
-            return
-        # The configuration may want more than its lock file holds: look upstream too.
-    home.cli_config.write_text(run.mirror.cli_config(own_only=False))
-    finished = follow(run, home, arguments, what="init")
-    expect_success(finished, "init")
-    run.mirror.publish(run.working_directory / ".terraform", run.lock_file)
+    else:
+        run.mirror.complete_lock(run.lock_file)
+    locked = read_lock(run.lock_file.read_text()) if run.lock_file.exists() else []
+    if not (locked and run.mirror.holds(locked) and _init_from_mirror(run, home, arguments)):
+        home.cli_config.write_text(run.mirror.cli_config(own_only=False))
+        finished = follow(run, home, arguments, what="init")
+        expect_success(finished, "init")
+        run.mirror.publish(run.working_directory / ".terraform", run.lock_file)
+    check_backend(run)
 
 
-def require_file(path: Path, sentence: str) -> None:
-    """Raise PlanUnusable with ``sentence`` unless the file is there."""
-    if not path.is_file():
-        raise PlanUnusable(sentence)
+def _init_from_mirror(run: Run, home: PrivateHome, arguments: list[str]) -> bool:
+    """Try without looking upstream; the configuration may want more than its lock file holds."""
+    home.cli_config.write_text(run.mirror.cli_config(own_only=True))
+    finished = follow(run, home, arguments, what="init", show=False)
+    if finished.exit_code != 0:
+        return False
+    run.log.write(finished.stdout.read_text(errors="replace"))
+    run.log.flush()
+    return True
+
+
+def check_backend(run: Run) -> None:
+    """Make sure that the state goes where it belongs.
+
+    Raises:
+        StepFailed: an override file replaced Slipway's backend, or a backend of its own would
+            keep the state inside the work directory, which is deleted after the apply.
+    """
+    notes = run.working_directory / ".terraform" / "terraform.tfstate"
+    try:
+        backend = json.loads(notes.read_bytes()).get("backend") or {}
+    except FileNotFoundError:
+        backend = {}
+    config = backend.get("config") or {}
+    if run.job.backend:
+        if backend.get("type") != "http" or any(value is not None for value in config.values()):
+            raise StepFailed(
+                "The configuration has an override file that sets a backend; remove it, or let "
+                "the workspace keep the configuration's own backend."
+            )
+    elif backend.get("type", "local") == "local" and not _outside(run, config.get("path")):
+        raise StepFailed(
+            "The configuration keeps its state in a local file, which would be lost with the "
+            "work directory: name a remote backend, or let Slipway keep the state."
+        )
+
+
+def _outside(run: Run, path: str | None) -> bool:
+    return bool(
+        path
+        and Path(path).is_absolute()
+        and not Path(path).resolve().is_relative_to(run.directory.base.resolve())
+    )

@@ -1,18 +1,25 @@
 """One Terraform process: its own session, output into files, exit status by rename.
 
 A tiny shell supervises each command, so that an agent that restarts on the same machine finds
-the process and its true result again::
+the process and its true result again. Each command has a folder of its own, which nobody used
+before it::
 
-    run/pid      written before Terraform starts: its process id
-    run/stdout   Terraform's output, tailed by offset; never a pipe, whose end would kill it
-    run/status   the exit code, written to another name and renamed
+    run/<command>/supervisor   the shell's line of /proc/<pid>/stat: its pid and start
+                  pid          written before Terraform starts: its process id
+                  stdout       Terraform's output, tailed by offset; never a pipe, whose end
+                               would kill it
+                  status       the exit code, written to another name and renamed
+                  interrupted  the one SIGINT was sent
 
-Terraform gets at most one signal, SIGINT, and gets it alone: a second one, or one to the
-whole group, loses resources (terraform-physics §9). Measured: the two shells cost 2 ms.
+Without ``pid`` Terraform never ran. It gets at most one signal, SIGINT, and gets it alone: a
+second one, or one to the whole group, loses resources (terraform-physics §9). Measured: the
+two shells cost 2 ms.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -21,57 +28,74 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents_app.runner.workdir import WorkDirectory
-
 # The inner shell becomes the command, so that the file holds Terraform's own pid. The command
-# runs in the foreground: a background job would start with SIGINT ignored.
+# runs in the foreground: a background job would start with SIGINT ignored. On a full disk
+# either file stays empty and the command does not start.
 _SUPERVISOR = """
-sh -c 'echo $$ > "$0/pid"; exec "$@"' "$@"
-echo $? > "$1/status.new"
-mv "$1/status.new" "$1/status"
+read -r line < "/proc/$$/stat" && echo "$line" > "$1/supervisor" || exit 126
+sh -c 'echo $$ > "$0/pid" && exec "$@"' "$@"
+code=$?
+echo $code > "$1/status.new" && mv "$1/status.new" "$1/status"
+exit $code
 """
-_FILES = ("pid", "stdout", "stderr", "status", "status.new")
 _EAGER_SECONDS, _EAGER_PAUSE, _PAUSE = 10.0, 0.005, 0.05
+#: What provisioners left running may use this long to end after Terraform did.
+LEFTOVER_SECONDS = 10.0
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """What identifies a supervised process over a restart of the agent."""
+    """What identifies a supervisor over a restart of the agent: pid, start in clock ticks."""
 
     supervisor: int
     started: str
 
 
 class TerraformProcess:
-    """A running command, started by this agent process or adopted from a former one."""
+    """A command in its folder, started by this agent process or by a former one."""
 
     def __init__(
-        self,
-        directory: WorkDirectory,
-        record: ProcessRecord,
-        popen: subprocess.Popen[bytes] | None,
+        self, folder: Path, record: ProcessRecord, popen: subprocess.Popen[bytes] | None = None
     ) -> None:
+        self.folder = folder
         self.record = record
-        self._run = directory.run
         self._popen = popen
         self._interrupted = False
 
     @property
     def stdout(self) -> Path:
-        return self._run / "stdout"
+        return self.folder / "stdout"
 
     @property
     def stderr(self) -> Path:
-        return self._run / "stderr"
+        return self.folder / "stderr"
+
+    def dead(self) -> TerraformProcess:
+        """Return the same command, known to have no process: the machine was restarted."""
+        return TerraformProcess(self.folder, ProcessRecord(-1, ""))
+
+    def begun_ns(self) -> int:
+        """Return when the supervisor began, in ns since 1970."""
+        return (self.folder / "supervisor").stat().st_mtime_ns
+
+    def ran(self) -> bool:
+        """Return whether the command itself was ever reached."""
+        return _read_number(self.folder / "pid") is not None
 
     def interrupt(self) -> None:
-        """Ask Terraform once, and it alone, to stop after what it is doing."""
-        pid = _read_number(self._run / "pid")
-        if self._interrupted or pid is None or not self.alive():
+        """Ask Terraform, and it alone, once in its life, to stop after what it is doing."""
+        pid = _read_number(self.folder / "pid")
+        if self._interrupted or pid is None or _session(pid) != self.record.supervisor:
             return
-        if _session(pid) == self.record.supervisor:
-            self._interrupted = True
-            _signal(pid, signal.SIGINT)
+        self._interrupted = True
+        try:
+            (self.folder / "interrupted").touch(exist_ok=False)
+        except FileExistsError:
+            return  # by a former agent process
+        except OSError:
+            pass  # a full disk must not keep anybody from stopping
+        _signal(pid, signal.SIGINT)
 
     def kill(self) -> None:
         """End everything in the session but the supervisor, which still writes the status."""
@@ -80,6 +104,9 @@ class TerraformProcess:
 
     def members(self) -> list[int]:
         """Return the processes of the session, without the supervisor."""
+        leader = start_time(self.record.supervisor)
+        if leader is not None and leader != self.record.started:
+            return []  # the number serves somebody else by now, so the session is gone
         return [
             int(name)
             for name in os.listdir("/proc")
@@ -96,7 +123,11 @@ class TerraformProcess:
 
     def exit_code(self) -> int | None:
         """Return Terraform's exit code, None if it is not over or its result was lost."""
-        return _read_number(self._run / "status")
+        code = _read_number(self.folder / "status")
+        if code is None and self._popen is not None and self._popen.poll() is not None:
+            # The disk had no room for the file; negative: the supervisor itself was killed.
+            return self._popen.returncode if self._popen.returncode >= 0 else None
+        return code
 
     def wait(self, each: Callable[[], None]) -> int | None:
         """Wait until the whole process tree is gone, calling ``each`` again and again.
@@ -105,45 +136,73 @@ class TerraformProcess:
             The exit code; None if the supervisor was killed, so that nobody knows.
         """
         begun = time.monotonic()
-        while self.alive() or self.members():
+        over: float | None = None
+        while True:
+            pause = _EAGER_PAUSE if time.monotonic() - begun < _EAGER_SECONDS else _PAUSE
+            if not self.alive():
+                members = self.members()
+                if not members:
+                    break
+                over = over or time.monotonic()
+                pause = _PAUSE
+                terraform = _read_number(self.folder / "pid")
+                if terraform not in members and time.monotonic() - over > LEFTOVER_SECONDS:
+                    self.kill()
             each()
-            eager = time.monotonic() - begun < _EAGER_SECONDS
-            time.sleep(_EAGER_PAUSE if eager else _PAUSE)
+            time.sleep(pause)
         each()
         return self.exit_code()
 
 
 def start(
-    directory: WorkDirectory, command: Sequence[str], environment: dict[str, str], cwd: Path
+    folder: Path,
+    command: Sequence[str],
+    environment: dict[str, str],
+    cwd: Path,
+    *,
+    lock: int,
 ) -> TerraformProcess:
     """Start a command under its supervisor; returns at once.
 
     Args:
-        directory: locked; the command inherits the lock.
+        folder: made for this command alone.
+        lock: descriptor of the directory's lock, which the command inherits.
+
+    Raises:
+        OSError: nothing was started.
     """
-    for name in _FILES:
-        (directory.run / name).unlink(missing_ok=True)
-    with (
-        (directory.run / "stdout").open("wb") as stdout,
-        (directory.run / "stderr").open("wb") as stderr,
-    ):
+    with (folder / "stdout").open("ab") as stdout, (folder / "stderr").open("ab") as stderr:
         popen = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISOR, "slipway-supervisor", str(directory.run), *command],
+            ["/bin/sh", "-c", _SUPERVISOR, "slipway-supervisor", str(folder), *command],
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
-            pass_fds=[directory.lock_descriptor],
+            pass_fds=[lock],
         )
     record = ProcessRecord(popen.pid, start_time(popen.pid) or "")
-    return TerraformProcess(directory, record, popen)
+    return TerraformProcess(folder, record, popen)
 
 
-def find(directory: WorkDirectory, record: ProcessRecord) -> TerraformProcess:
-    """Return a process a former agent process started, alive or not."""
-    return TerraformProcess(directory, record, None)
+def find(folder: Path) -> TerraformProcess | None:
+    """Return the command of a folder, alive or not; None if no supervisor began."""
+    try:
+        text = (folder / "supervisor").read_text()
+    except FileNotFoundError:
+        return None
+    pid, _, _ = text.partition(" ")
+    fields = text.rpartition(")")[2].split()
+    if not text.endswith("\n") or not pid.isdigit() or len(fields) < 20:
+        return None
+    return TerraformProcess(folder, ProcessRecord(int(pid), fields[19]))
+
+
+def machine_life() -> str:
+    """Return what changes when every process is gone: the boot, and the container's processes."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
 
 
 def start_time(pid: int) -> str | None:
@@ -153,6 +212,27 @@ def start_time(pid: int) -> str | None:
     """
     fields = _stat(pid)
     return None if not fields or fields[0] == "Z" else fields[19]
+
+
+def reserve_output(folder: Path, size: int) -> None:
+    """Reserve disk space for a command's output, which a full disk then cannot swallow.
+
+    Raises:
+        OSError: there is not so much space. File systems that cannot reserve are left alone.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    with (folder / "stdout").open("ab") as stdout:
+        if libc.fallocate(stdout.fileno(), _KEEP_SIZE, 0, size) != 0:
+            code = ctypes.get_errno()
+            if code not in {errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise OSError(code, os.strerror(code))
+
+
+def release_reserve(folder: Path) -> None:
+    """Give back what was reserved beyond the output's end."""
+    stdout = folder / "stdout"
+    os.truncate(stdout, stdout.stat().st_size)
 
 
 def _session(pid: int) -> int | None:

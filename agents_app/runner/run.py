@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +16,14 @@ from agents_app.runner import process
 from agents_app.runner.engines import LocalEngine
 from agents_app.runner.environment import PrivateHome, build
 from agents_app.runner.errors import RunCancelled, StepFailed
-from agents_app.runner.events import EventStream, diagnostics_of_text
+from agents_app.runner.events import EventStream, TextStream
 from agents_app.runner.log import RunLog
 from agents_app.runner.process import TerraformProcess
 from agents_app.runner.providers import ProviderMirror
 from agents_app.runner.workdir import WorkDirectory
 from agents_app.schema import Artifact, Diagnostic, Job, Step
+
+logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".terraform.lock.hcl"
 
@@ -37,7 +40,10 @@ class Journal(Protocol):
     """Remembers facts over a restart of the agent."""
 
     def record(self, event: str, **facts: Any) -> None:
-        """Store a fact; it is on disk when this returns."""
+        """Store a fact; it is on disk when this returns.
+
+        It is given back to `adopt.resume` as the mapping ``{"event": event, **facts}``.
+        """
         ...
 
 
@@ -66,10 +72,14 @@ class RunControl:
         return self._kill.is_set()
 
     def deliver(self, running: TerraformProcess) -> None:
-        """Hand a request to a running process."""
+        """Hand a request to a running process.
+
+        Not before its first output: until then a signal would kill it, since it has not yet
+        said what to do with signals.
+        """
         if self.killed:
             running.kill()
-        elif self.interrupted:
+        elif self.interrupted and running.stdout.stat().st_size:
             running.interrupt()
 
     def check(self) -> None:
@@ -115,14 +125,16 @@ class Run:
             detail=detail,
         )
         self.steps.append(step)
-        self.report(step)
+        try:
+            self.report(step)
+        except Exception:  # what is only told must never decide a run
+            logger.exception("Reporting step %s of task %s", name, self.job.task_id)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Measure a step; it does not begin if the run was asked to stop."""
         self.control.check()
         begun = time.monotonic()
-        self.journal.record("step", name=name)
         yield
         self.note(name, begun)
 
@@ -132,10 +144,11 @@ class Finished:
     """A command that ended; ``exit_code`` is None when nobody knows it."""
 
     exit_code: int | None
+    ran: bool
     stdout: Path
     stderr: str
     diagnostics: list[Diagnostic]
-    acted: bool
+    completed: bool  # an apply said that it was complete
 
     @property
     def error(self) -> str:
@@ -161,59 +174,95 @@ def follow(
     """Run one Terraform command to its end, its output going into the log.
 
     Args:
-        what: its name in the journal.
+        what: its name, in the journal and for its folder.
         json_stream: the output is Terraform's `-json` messages.
         show: whether the output belongs in the log at all.
     """
     run.control.check()
-    run.journal.record("spawning", what=what)
-    running = process.start(
-        run.directory,
-        [*run.engine.command, *arguments],
-        build(run.job, home),
-        run.working_directory,
-    )
-    run.journal.record(
-        "spawned",
-        what=what,
-        supervisor=running.record.supervisor,
-        process_started=running.record.started,
-    )
+    running = spawn(run, build(run.job, home), arguments, what=what)
     return watch(run, running, json_stream=json_stream, show=show)
 
 
-def watch(run: Run, running: TerraformProcess, *, json_stream: bool, show: bool) -> Finished:
-    """Follow a process, started now or by a former agent process, to its end."""
-    stream = EventStream(running.stdout)
+def spawn(
+    run: Run,
+    environment: dict[str, str],
+    arguments: Sequence[str],
+    *,
+    what: str,
+    folder: Path | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> TerraformProcess:
+    """Start one Terraform command; the journal knows of it before it can run.
+
+    Args:
+        folder: a folder that was made for it alone; by default a new one.
+        check: called when nothing is left to be done but to start; raises to prevent it.
+    """
+    run.log.flush()
+    folder = folder or run.directory.new_run_folder(what)
+    run.journal.record(
+        "spawning",
+        what=what,
+        folder=folder.name,
+        log_offset=run.log.size,
+        machine=process.machine_life(),
+    )
+    check()
+    return process.start(
+        folder,
+        [*run.engine.command, *arguments],
+        environment,
+        run.working_directory,
+        lock=run.directory.lock_descriptor,
+    )
+
+
+def watch(run: Run, running: TerraformProcess, *, json_stream: bool, show: bool = True) -> Finished:
+    """Follow a process, started now or by a former agent process, to its end.
+
+    Whatever goes wrong here with logs and reports, the process is followed to its end.
+    """
+    stream = EventStream(running.stdout) if json_stream else TextStream(running.stdout)
     begun = time.monotonic()
-    noted = False
+    acted = False
 
     def look() -> None:
-        nonlocal noted
-        run.control.deliver(running)
-        if json_stream:
+        nonlocal acted
+        try:
+            run.control.deliver(running)
             for text in stream.read():
-                run.log.write(text)
-            if stream.acted and not noted:
-                noted = True
+                if show:
+                    run.log.write(text)
+            if stream.acted and not acted:
+                acted = True
                 run.note("first_action", begun)
+        except Exception:
+            logger.exception("Following %s of task %s", running.folder.name, run.job.task_id)
 
     exit_code = running.wait(look)
-    if json_stream:
+    stderr = TextStream(running.stderr)
+    errors = ""
+    try:
         for text in stream.read(last=True):
-            run.log.write(text)
-        diagnostics = stream.diagnostics
-    else:
-        text = running.stdout.read_text(errors="replace") if show else ""
-        run.log.write(text)
-        diagnostics = diagnostics_of_text(text)
-    stderr = running.stderr.read_text(errors="replace")
-    if stderr:
-        run.log.write(stderr)
-        diagnostics = [*diagnostics, *diagnostics_of_text(stderr)]
+            if show:
+                run.log.write(text)
+        errors = "".join(stderr.read(last=True))
+    except OSError:
+        logger.exception("The output of %s is gone", running.folder)
+    if show and errors:
+        run.log.write(errors)
     run.log.flush()
-    redacted = [_redacted(run.log, diagnostic) for diagnostic in diagnostics]
-    return Finished(exit_code, running.stdout, run.log.redact(stderr), redacted, stream.acted)
+    diagnostics = [
+        _redacted(run.log, diagnostic) for diagnostic in stream.diagnostics + stderr.diagnostics
+    ]
+    return Finished(
+        exit_code,
+        running.ran(),
+        running.stdout,
+        run.log.redact(errors),
+        diagnostics,
+        stream.completed,
+    )
 
 
 def _redacted(log: RunLog, diagnostic: Diagnostic) -> Diagnostic:
@@ -231,7 +280,7 @@ def expect_success(finished: Finished, what: str) -> None:
         code = (
             "with an unknown result"
             if finished.exit_code is None
-            else (f"with exit code {finished.exit_code}")
+            else f"with exit code {finished.exit_code}"
         )
         raise StepFailed(
             finished.error or f"terraform {what} ended {code}.",

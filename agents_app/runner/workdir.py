@@ -4,9 +4,10 @@
 
     <base>/workspaces/<workspace>/<task>/config/   the configuration: what an apply reads
                                         plan.out   the plan
-                                        run/       pid, status and output of the current command
+                                        run/       one folder per command: pid, output, status
     <base>/locks/<task>.lock                       flock; Terraform inherits the descriptor
     <base>/quarantine/, <base>/trash/              renamed directories: changed ones, doomed ones
+    <base>/homes/<task>/                           HOME of the run, removed when it is over
 
 Whoever holds the lock owns the directory. An orphaned Terraform holds it too, because it
 inherits the descriptor, so its directory is never taken over.
@@ -46,11 +47,17 @@ class WorkDirectory:
         self.config = self.path / "config"
         self.plan_file = self.path / "plan.out"
         self.run = self.path / "run"
+        self.home = base / "homes" / str(task_id)
         self._lock: int | None = None
 
     @property
     def exists(self) -> bool:
         return self.path.is_dir()
+
+    @property
+    def locked(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._lock is not None
 
     @property
     def lock_descriptor(self) -> int:
@@ -68,22 +75,32 @@ class WorkDirectory:
         """
         if self._lock is not None:
             return
-        locks = _private(self.base / "locks")
-        descriptor = os.open(locks / f"{self.task_id}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise DirectoryInUse(
-                f"The work directory of task {self.task_id} is still in use by another process."
-            ) from None
-        self._lock = descriptor
+        _private(self._lock_file.parent)
+        while self._lock is None:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise DirectoryInUse(
+                    f"The work directory of task {self.task_id} is still in use by another process."
+                ) from None
+            if _same_file(descriptor, self._lock_file):
+                self._lock = descriptor
+            else:  # its last owner removed the file in between
+                os.close(descriptor)
 
     def release(self) -> None:
-        """Give the lock back; the directory stays."""
+        """Give the lock back; the directory stays. Without one the lock file goes too."""
         if self._lock is not None:
+            if not self.exists:
+                self._lock_file.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.base / "locks" / f"{self.task_id}.lock"
 
     # --- the directory --------------------------------------------------------------------
 
@@ -94,6 +111,23 @@ class WorkDirectory:
         _private(self.path.parent)
         for path in (self.path, self.config, self.run):
             path.mkdir(mode=0o700)
+
+    def new_run_folder(self, what: str) -> Path:
+        """Make a folder for one command; no command before it had the same.
+
+        Args:
+            what: the command's name, which becomes the folder's.
+        """
+        self.run.mkdir(mode=0o700, exist_ok=True)
+        name, number = what.replace(" ", ""), 1
+        while True:
+            folder = self.run / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
 
     def quarantine(self) -> Path | None:
         """Move a directory that is not what it should be out of the way, and keep it."""
@@ -114,6 +148,13 @@ class WorkDirectory:
         """Note that the directory is in use now."""
         if self.exists:
             os.utime(self.path)
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _private(path: Path) -> Path:

@@ -1,0 +1,123 @@
+"""After a restart of the agent: what became of a run that a former agent process began.
+
+Nothing is ever run again. A plan or apply that was started is followed to its end, with its
+log from the place where its output began; one that was not started is reported so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents_app.runner import process
+from agents_app.runner.apply import ApplyOutcome, conclude
+from agents_app.runner.environment import private_home, remembered_secrets, remove_home
+from agents_app.runner.errors import DirectoryInUse
+from agents_app.runner.plan import PlanOutcome, continue_plan
+from agents_app.runner.process import TerraformProcess
+from agents_app.runner.run import Run
+from agents_app.schema import Outcome
+
+_PAUSE_SECONDS = 0.05
+_PLAN_CUT_OFF = "the agent was restarted before Terraform began to plan"
+_APPLY_CUT_OFF = "The agent was restarted before the apply began."
+
+
+def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | ApplyOutcome:
+    """Say how a run ends that a former agent process began.
+
+    Waits for whatever still runs. Afterwards the run's directory is acquired, unless a process
+    that fled its session still holds it.
+
+    Args:
+        events: what the run's journal recorded, oldest first.
+    """
+    what = "apply" if run.job.plan is not None else "plan"
+    spawning = [event for event in events if event["event"] == "spawning"]
+    wanted = [event for event in spawning if event["what"] == what]
+    try:
+        if not wanted:
+            _stop_leftover(run, spawning)
+            return _never_began(run)
+        return _resume_apply(run, wanted[-1]) if run.job.plan else _resume_plan(run, wanted[-1])
+    finally:
+        run.log.flush()
+
+
+def _never_began(run: Run) -> PlanOutcome | ApplyOutcome:
+    remove_home(run.directory.home)
+    if run.job.plan is None:
+        return PlanOutcome(Outcome.INTERRUPTED, _PLAN_CUT_OFF)
+    return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
+
+
+def _resume_plan(run: Run, event: Mapping[str, Any]) -> PlanOutcome:
+    running = _process(run, event)
+    if running is None:
+        remove_home(run.directory.home)
+        return PlanOutcome(Outcome.INTERRUPTED, _PLAN_CUT_OFF)
+    _rewind(run, event)
+    return continue_plan(run, running)
+
+
+def _resume_apply(run: Run, event: Mapping[str, Any]) -> ApplyOutcome:
+    running = _process(run, event)
+    same_life = event["machine"] == process.machine_life()
+    if running is not None and (same_life or running.ran()):
+        _rewind(run, event)
+        with private_home(run.directory.home, run.job, adopt=True):
+            outcome = conclude(run, running)
+        _acquired(run)
+        return outcome
+    remove_home(run.directory.home)
+    if same_life and run.directory.locked and (run.directory.run / event["folder"]).is_dir():
+        # Nobody holds the lock, and the supervisor never came to write its file.
+        return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
+    return ApplyOutcome(
+        Outcome.INTERRUPTED, "The agent was cut off; how the apply ended is not known."
+    )
+
+
+def _process(run: Run, event: Mapping[str, Any]) -> TerraformProcess | None:
+    """Return the process of a recorded start; None if it has none, or nobody can know any more.
+
+    Where None is certain, the directory is acquired.
+    """
+    folder = run.directory.run / event["folder"]
+    same_life = event["machine"] == process.machine_life()
+    while not run.control.killed:
+        running = process.find(folder)
+        if running is not None and same_life:
+            return running
+        if _acquired(run):
+            # Whoever was between the record and the start is gone: look for the last time.
+            running = process.find(folder)
+            return running if same_life or running is None else running.dead()
+        time.sleep(_PAUSE_SECONDS)
+    return None
+
+
+def _acquired(run: Run) -> bool:
+    try:
+        run.directory.acquire()
+    except DirectoryInUse:
+        return False
+    return True
+
+
+def _rewind(run: Run, event: Mapping[str, Any]) -> None:
+    run.log.rewind(event["log_offset"], remembered_secrets(run.directory.home))
+
+
+def _stop_leftover(run: Run, spawning: Sequence[Mapping[str, Any]]) -> None:
+    """End what a former agent process started on the way to the plan or the apply."""
+    while spawning and not run.directory.locked:
+        running = _process(run, spawning[-1])
+        if running is None:
+            return
+        running.kill()
+        if not (running.alive() or running.members()):
+            _acquired(run)
+            return
+        time.sleep(_PAUSE_SECONDS)

@@ -133,7 +133,9 @@ class ProviderMirror:
     def _take(self, package: Path, target: Path) -> bool:
         """Publish a package by rename; False if somebody else was faster."""
         temporary = self.path / f".new-{uuid.uuid4().hex}"
-        shutil.copytree(package.resolve(), temporary, copy_function=_link_or_copy)
+        # What a link leads to is somebody's mirror: a copy, so that its files stay their own.
+        copy = shutil.copy2 if package.is_symlink() else _link_or_copy
+        shutil.copytree(package.resolve(), temporary, copy_function=copy)
         for path in temporary.rglob("*"):
             if path.is_file():
                 path.chmod(0o555)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from pydantic import Field
@@ -84,11 +83,9 @@ class HeartbeatReply(Message):
 
 
 class AgentRecord(Message):
-    """What an agent remembers of its registration between restarts."""
+    """What an agent remembers on its own disk between restarts."""
 
-    agent_id: UUID
-    agent_token: str
-    incarnation: UUID
     pod_uid: str
+    incarnation: UUID | None = None
     newest_lease: UUID | None = None
-    registered_at: datetime | None = None
+    registration: RegisterReply | None = None

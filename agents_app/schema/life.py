@@ -34,6 +34,7 @@ class PermitRequest(Message):
     plan_hash: str
     manifest_digest: str
     path: ApplyPath
+    path_reason: str = Field(default="", max_length=500)  # why not a faster one; shown at once
 
 
 class PermitReply(Message):

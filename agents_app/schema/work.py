@@ -77,7 +77,8 @@ class Job(Message):
 
 
 class Assignment(Message):
-    """The server's wish for one lease. ``job`` comes with ``plan`` and ``apply``."""
+    """The server's wish for one lease. ``job`` comes with what has something to run: all but
+    ``hold`` and ``end``; an agent that restarted needs it to stop a run, too."""
 
     lease_id: UUID
     epoch: int

@@ -23,5 +23,6 @@ def permit(caller: Caller, lease_id: UUID, epoch: int, message: PermitRequest) -
         plan_hash=message.plan_hash,
         manifest_digest=message.manifest_digest,
         path=message.path,
+        path_reason=message.path_reason,
     )
     return PermitReply(valid_seconds=seconds)

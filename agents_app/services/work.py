@@ -10,7 +10,8 @@ from agents_app.services.job import jobs_for
 from agents_app.tokens import Caller
 from pods_app.leases import Wish, mark_delivered, wishes
 
-_NEEDS_JOB = {Directive.PLAN, Directive.APPLY}
+#: To stop a run, an agent that restarted must know its secrets: they are taken out of its log.
+_NEEDS_JOB = {Directive.PLAN, Directive.APPLY, Directive.CANCEL, Directive.KILL}
 
 
 def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply | None:

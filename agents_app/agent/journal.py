@@ -1,0 +1,126 @@
+"""What happened with a lease, on disk before anything follows from it.
+
+One folder a lease, below the agent's own directory::
+
+    leases/<lease>/journal.jsonl   one fact a line, the last line perhaps torn by a crash
+    leases/<lease>/plan.log        the redacted log of a phase, until the server has it all
+    leases/<lease>/apply.log
+
+No secrets: a lease's job is asked for again after a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from agents_app.agent.disk import private_folder, sync_folder
+
+_FILE = "journal.jsonl"
+#: Facts that nothing depends on after a crash need not wait for the disk.
+_UNHURRIED = {"step"}
+
+Event = dict[str, Any]
+
+
+class LeaseJournal:
+    """The facts of one lease, oldest first. Implements `runner.run.Journal`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        if not folder.is_dir():
+            private_folder(folder)
+            sync_folder(folder.parent)
+        path = folder / _FILE
+        self._events = _read(path)
+        fresh = not path.exists()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        if fresh:
+            sync_folder(folder)
+
+    @property
+    def events(self) -> list[Event]:
+        """The facts so far; each is a dictionary with its name as ``event``."""
+        with self._lock:
+            return list(self._events)
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Store a fact; it is on disk when this returns."""
+        entry = {"event": event, **facts}
+        line = json.dumps(entry, default=str).encode() + b"\n"
+        with self._lock:
+            os.write(self._file, line)
+            if event not in _UNHURRIED:
+                os.fdatasync(self._file)
+            self._events.append(json.loads(line))
+
+    def last(self, event: str) -> Event | None:
+        """Return the newest fact of a name."""
+        return next((e for e in reversed(self.events) if e["event"] == event), None)
+
+    def since(self, event: str) -> list[Event]:
+        """Return the newest fact of a name and all that came after it."""
+        events = self.events
+        for index in range(len(events) - 1, -1, -1):
+            if events[index]["event"] == event:
+                return events[index:]
+        return []
+
+    def log_file(self, phase: str) -> Path:
+        """Return where the redacted log of a phase lies."""
+        return self.folder / f"{phase}.log"
+
+    def remove(self) -> None:
+        """The lease is over and the server knows it: forget all of it."""
+        with self._lock:
+            os.close(self._file)
+        (self.folder / _FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> list[Event]:
+    """Return the facts of a file, and cut off a last line that a crash tore."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    events: list[Event] = []
+    good = 0
+    for line in content.splitlines(keepends=True):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(event, dict):
+            break
+        events.append(event)
+        good += len(line)
+    if good < len(content):
+        os.truncate(path, good)
+    return events
+
+
+def journals(directory: Path) -> Iterator[tuple[UUID, LeaseJournal]]:
+    """Yield the leases that a former agent process left; remains of forgotten ones go."""
+    folder = private_folder(directory / "leases")
+    for path in sorted(folder.iterdir()):
+        try:
+            lease_id = UUID(path.name)
+        except ValueError:
+            continue
+        if not (path / _FILE).exists():
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        yield lease_id, LeaseJournal(path)
+
+
+def new_journal(directory: Path, lease_id: UUID) -> LeaseJournal:
+    """Return the journal of a lease that just came."""
+    return LeaseJournal(private_folder(directory / "leases") / str(lease_id))

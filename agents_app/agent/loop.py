@@ -1,0 +1,178 @@
+"""The long poll: what the server wishes of every lease, handed to the lease's worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from uuid import UUID
+
+from agents_app.agent.client import Patience, Refused, Server, Unreachable
+from agents_app.agent.identity import Identity
+from agents_app.agent.journal import LeaseJournal, journals, new_journal
+from agents_app.agent.machine import Machine
+from agents_app.agent.options import Options
+from agents_app.agent.worker import LEASE, LeaseWorker
+from agents_app.schema import Assignment, LeaseReport, WorkReply, WorkRequest
+
+log = logging.getLogger("agent.loop")
+
+#: A reply that is the same as the one before and came at once is not asked for again at once.
+_HASTE_SECONDS = 1.0
+_ENDING = "the agent is ending"
+
+
+class Loop:
+    """The leases of this agent, and the poll that keeps them as the server wishes."""
+
+    def __init__(
+        self, options: Options, server: Server, identity: Identity, machine: Machine, poll: float
+    ) -> None:
+        self._options, self._server = options, server
+        self._identity, self._machine = identity, machine
+        self._poll_seconds = poll
+        self._workers: dict[UUID, LeaseWorker] = {}
+        self._lock = threading.Lock()
+        self._draining = threading.Event()
+        self.idle = threading.Condition(self._lock)
+        self._thread = threading.Thread(target=self._run, name="poll", daemon=True)
+
+    def start(self) -> None:
+        """Take up what a former agent process left, then poll."""
+        for lease_id, journal in journals(self._options.directory):
+            if journal.last(LEASE) is None or journal.last("ended") is not None:
+                journal.remove()
+                continue
+            worker = self._worker(lease_id, journal)
+            log.info("lease %s was here before", lease_id)
+            worker.start()
+        self._thread.start()
+
+    # --- asked and told by other threads --------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
+    def workers(self) -> list[LeaseWorker]:
+        """Return the leases that are not over."""
+        with self._lock:
+            return list(self._workers.values())
+
+    def reports(self, incarnation: UUID) -> list[LeaseReport]:
+        """Return the leases of an incarnation for a heartbeat.
+
+        A lease of a former one proves nothing about the present database.
+        """
+        return [w.report() for w in self.workers() if w.incarnation == incarnation]
+
+    def tasks(self) -> list[UUID]:
+        """Return the tasks of all leases."""
+        return [worker.task_id for worker in self.workers()]
+
+    def drain(self) -> None:
+        """Take nothing new, let go what only waits; what runs ends by itself."""
+        self._draining.set()
+        for worker in self.workers():
+            worker.let_go_if_idle(_ENDING)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a lease is left; for holders of ``idle``."""
+        return bool(self._workers)
+
+    def interrupt(self) -> None:
+        """Ask every run once to stop after what it is doing; for holders of ``idle``."""
+        for worker in self._workers.values():
+            worker.interrupt()
+
+    def incarnation_seen(self, incarnation: UUID) -> None:
+        """The server speaks for a new incarnation: what has no permit there stops."""
+        with self._lock:
+            if self._identity.incarnation in (None, incarnation):
+                return
+            log.warning("the server has begun a new incarnation: %s", incarnation)
+            self._identity.begin(incarnation)
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.let_go("the installation began a new incarnation")
+
+    # --- the poll's thread ----------------------------------------------------------------
+
+    def _run(self) -> None:
+        before: WorkReply | None = None
+        wait = 0.0  # the first reply tells at once what was here before
+        while True:
+            begun = time.monotonic()
+            try:
+                reply = self._poll(wait)
+                self._reconcile(reply.assignments)
+            except (Refused, Unreachable) as error:
+                log.warning("no work: %s", error)
+                reply = None
+            except Exception:
+                log.exception("the poll failed")
+                reply = None
+            hasty = time.monotonic() - begun < _HASTE_SECONDS
+            if reply is None or (wait and hasty and _same(reply, before)):
+                time.sleep(_HASTE_SECONDS)
+            before, wait = reply, self._poll_seconds
+
+    def _poll(self, wait: float) -> WorkReply:
+        incarnation = self._identity.incarnation
+        assert incarnation is not None, "register first"
+        known = [known for worker in self.workers() if (known := worker.known())]
+        request = WorkRequest(incarnation=incarnation, known=known, wait_seconds=wait)
+        # Repeated for a while only: what is known changes meanwhile.
+        return self._server.work(request, Patience(30.0))
+
+    def _reconcile(self, assignments: list[Assignment]) -> None:
+        for assignment in assignments:
+            with self._lock:
+                worker = self._workers.get(assignment.lease_id)
+            if worker is None:
+                worker = self._begin(assignment)
+            elif self._identity.incarnation is not None:
+                worker.incarnation = self._identity.incarnation
+            worker.wish(assignment)
+        named = {assignment.lease_id for assignment in assignments}
+        for worker in self.workers():
+            if worker.lease_id not in named:
+                worker.unlisted()
+            elif self.draining:
+                worker.let_go_if_idle(_ENDING)
+
+    def _begin(self, assignment: Assignment) -> LeaseWorker:
+        journal = new_journal(self._options.directory, assignment.lease_id)
+        journal.record(
+            LEASE,
+            epoch=assignment.epoch,
+            task=str(assignment.task_id),
+            workspace=str(assignment.workspace_id),
+            incarnation=str(self._identity.incarnation),
+        )
+        self._identity.received(assignment.lease_id)
+        worker = self._worker(assignment.lease_id, journal)
+        if self.draining:
+            worker.let_go(_ENDING)
+        worker.start()
+        return worker
+
+    def _worker(self, lease_id: UUID, journal: LeaseJournal) -> LeaseWorker:
+        worker = LeaseWorker(lease_id, journal, self._machine, self._server, self._over)
+        with self._lock:
+            self._workers[lease_id] = worker
+        return worker
+
+    def _over(self, worker: LeaseWorker) -> None:
+        with self.idle:
+            self._workers.pop(worker.lease_id, None)
+            self.idle.notify_all()
+
+
+def _same(reply: WorkReply, before: WorkReply | None) -> bool:
+    return before is not None and _wishes(reply) == _wishes(before)
+
+
+def _wishes(reply: WorkReply) -> list[tuple[UUID, str]]:
+    return [(one.lease_id, one.directive) for one in reply.assignments]

@@ -1,0 +1,78 @@
+"""What all leases of an agent share on this machine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from agents_app.agent.options import AgentError, Options
+from agents_app.runner.engines import LocalEngine
+from agents_app.runner.environment import remove_home
+from agents_app.runner.errors import DirectoryInUse
+from agents_app.runner.providers import ProviderMirror
+from agents_app.runner.workdir import WorkDirectory, empty_trash
+from agents_app.schema import RegisterReply
+
+log = logging.getLogger("agent.machine")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The base of all work directories, with the engines and providers for them. Sizes in bytes.
+
+    Agents on one machine share the base and what lies below it.
+    """
+
+    base: Path
+    engines: list[LocalEngine]
+    mirror: ProviderMirror
+    bundle_bytes_max: int
+    log_bytes_max: int
+
+    def directory(self, workspace_id: UUID, task_id: UUID) -> WorkDirectory:
+        """Return the work directory of a task."""
+        return WorkDirectory(self.base, workspace_id, task_id)
+
+    def disk(self) -> tuple[int, int]:
+        """Return the total and the free bytes of the base's disk."""
+        usage = shutil.disk_usage(self.base)
+        return usage.total, usage.free
+
+
+def prepare(options: Options, engines: list[LocalEngine], reply: RegisterReply) -> Machine:
+    """Make the base that the server names usable, and clear away what killed agents left.
+
+    Raises:
+        AgentError: it cannot be used.
+    """
+    base = Path(reply.base_path)
+    try:
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mirror = ProviderMirror(base / "providers", options.provider_mirror)
+    except OSError as error:
+        raise AgentError(
+            f"The work directory {base}, which the server names, cannot be used: {error.strerror}. "
+            "Make it for this user, or set SLIPWAY_WORK_DIRECTORY on the server."
+        ) from None
+    _clear(base)
+    return Machine(base, engines, mirror, reply.bundle_bytes_max, reply.log_bytes_max)
+
+
+def _clear(base: Path) -> None:
+    """Delete half-deleted directories and homes of runs that nobody runs."""
+    try:
+        empty_trash(base)
+    except OSError as error:
+        log.warning("the trash of %s cannot be emptied: %s", base, error)
+    homes = base / "homes"
+    for home in list(homes.iterdir()) if homes.is_dir() else []:
+        try:
+            owner = WorkDirectory(base, UUID(int=0), UUID(home.name))
+            owner.acquire()
+        except (ValueError, DirectoryInUse):
+            continue
+        remove_home(home)
+        owner.release()

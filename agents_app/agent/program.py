@@ -1,0 +1,121 @@
+"""The agent program: who it is, what the machine has, then work until it is asked to end."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from uuid import UUID
+
+import httpx
+
+from agents_app.agent.client import Refused, Server
+from agents_app.agent.heartbeat import Heartbeat
+from agents_app.agent.identity import Identity
+from agents_app.agent.loop import Loop
+from agents_app.agent.machine import prepare
+from agents_app.agent.options import AgentError, Options
+from agents_app.agent.shutdown import Signals
+from agents_app.runner.engines import LocalEngine, discover
+from agents_app.runner.errors import EngineMissing
+from agents_app.schema import Engine, RegisterReply, RegisterRequest
+
+log = logging.getLogger("agent")
+
+VERSION = "0.1"
+_TRY_SECONDS, _TRY_SECONDS_MAX = 0.5, 10.0
+#: How often a draining agent looks whether another signal came, in seconds.
+_LOOK_SECONDS = 0.5
+
+
+class Agent:
+    """One run of the program."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._loop: Loop | None = None
+        self._signals = Signals()
+
+    def run(self) -> None:
+        """Work until a signal came and everything that ran has ended.
+
+        Raises:
+            AgentError: it cannot work like this.
+        """
+        self._signals.install()
+        options = self._options
+        options.read_pool_token()
+        identity = Identity(options.directory, options.pod_uid)
+        try:
+            engines = discover(options.engines)
+        except EngineMissing as error:
+            raise AgentError(str(error)) from None
+        server = Server(
+            options, identity, lambda: _about(options, identity, engines), self._incarnation_seen
+        )
+        reply = self._registered(server, identity)
+        if reply is None:
+            return
+        machine = prepare(options, engines, reply)
+        names = ", ".join(f"{engine.engine} {engine.version}" for engine in engines)
+        log.info("agent %s works in %s with %s", reply.agent_id, machine.base, names)
+        loop = self._loop = Loop(options, server, identity, machine, reply.poll_seconds)
+        heartbeat = Heartbeat(server, identity, machine, loop, reply.heartbeat_seconds)
+        loop.start()
+        heartbeat.start()
+        self._signals.asked.wait()
+        self._drain(loop, heartbeat)
+
+    def _registered(self, server: Server, identity: Identity) -> RegisterReply | None:
+        """Register, however long the server is away; None if asked to end meanwhile.
+
+        Raises:
+            AgentError: the server refuses, and no earlier registration is left to work with.
+        """
+        pause = _TRY_SECONDS
+        while not self._signals.asked.is_set():
+            try:
+                return server.register()
+            except Refused as refusal:
+                if identity.registration is not None and refusal.status in (401, 403):
+                    log.warning("%s Working with the earlier registration.", refusal.detail)
+                    return identity.registration
+                if refusal.status < 500 and refusal.status != 429:
+                    raise AgentError(f"The server refuses this agent: {refusal.detail}") from None
+                why = refusal.detail
+            except httpx.HTTPError as error:
+                why = f"{type(error).__name__}: {error}"
+            log.warning("the server at %s is not reachable yet: %s", self._options.url, why)
+            self._signals.asked.wait(pause)
+            pause = min(pause * 2, _TRY_SECONDS_MAX)
+        return None
+
+    def _incarnation_seen(self, incarnation: UUID) -> None:
+        if self._loop is not None:
+            self._loop.incarnation_seen(incarnation)
+
+    def _drain(self, loop: Loop, heartbeat: Heartbeat) -> None:
+        """Take no new work and wait for what runs."""
+        heartbeat_sent = time.monotonic()
+        loop.drain()
+        heartbeat.soon()
+        interrupted = False
+        with loop.idle:
+            while loop.busy:
+                loop.idle.wait(_LOOK_SECONDS)
+                if self._signals.count > 1 and not interrupted:
+                    interrupted = True
+                    loop.interrupt()
+        heartbeat.end()
+        log.info("drained in %.1f s; ending", time.monotonic() - heartbeat_sent)
+
+
+def _about(options: Options, identity: Identity, engines: list[LocalEngine]) -> RegisterRequest:
+    return RegisterRequest(
+        pod_name=options.pod_name,
+        pod_uid=identity.pod_uid,
+        hostname=socket.gethostname(),
+        program_version=VERSION,
+        engines=[Engine(engine=engine.engine, version=engine.version) for engine in engines],
+        slots=options.slots,
+    )

@@ -1,0 +1,436 @@
+"""One lease on this agent: plan, report, hold, apply, report, let go.
+
+Other threads only say what is wished; the worker's own thread acts on it. What the server
+wishes is level-triggered: the newest wish counts, not how it came.
+
+A run without permit may be stopped at any time. A permitted apply is stopped only by its
+task's cancellation: never because the server is away, forgot the lease or wants it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from agents_app.agent.client import Patience, Refused, Server
+from agents_app.agent.journal import LeaseJournal
+from agents_app.agent.lease_calls import LeaseCalls
+from agents_app.agent.machine import Machine
+from agents_app.agent.permit import PermitDesk
+from agents_app.agent.report import (
+    BEGUN,
+    DELIVERED,
+    OVER,
+    Delivery,
+    LeaseGone,
+    note_failure,
+    note_outcome,
+)
+from agents_app.agent.uploads import Uploader
+from agents_app.runner.adopt import resume
+from agents_app.runner.apply import ApplyOutcome, run_apply
+from agents_app.runner.engines import choose
+from agents_app.runner.environment import secrets_of
+from agents_app.runner.errors import DirectoryInUse, EngineMissing
+from agents_app.runner.log import RunLog
+from agents_app.runner.plan import PlanOutcome, run_plan
+from agents_app.runner.process import TerraformProcess, find
+from agents_app.runner.run import Run, RunControl
+from agents_app.schema import (
+    Activity,
+    Assignment,
+    Directive,
+    EndedRequest,
+    Job,
+    KnownAssignment,
+    LeaseReport,
+    Outcome,
+    Phase,
+)
+
+log = logging.getLogger("agent.lease")
+
+#: A run without permit that does not stop after its one interrupt is killed after so many seconds.
+STOP_SECONDS = 15.0
+#: How long to wait for a directory that somebody else, perhaps an orphan, still uses, in seconds.
+_IN_USE_SECONDS = 60.0
+_IN_USE_PAUSE = 0.5
+_LEFTOVER_PAUSE = 0.5
+
+_RUNS = {Directive.PLAN, Directive.APPLY, Directive.CANCEL, Directive.KILL}
+LEASE = "lease"
+
+
+class LeaseWorker:
+    """Works for one lease in a thread of its own, until it is over.
+
+    Args:
+        journal: with the fact ``lease`` in it; more facts are those of a former agent process.
+        over: called when the lease is gone from here for good.
+    """
+
+    def __init__(
+        self,
+        lease_id: UUID,
+        journal: LeaseJournal,
+        machine: Machine,
+        server: Server,
+        over: Callable[[LeaseWorker], None],
+    ) -> None:
+        facts = journal.last(LEASE)
+        assert facts is not None, "a lease's journal begins with the lease"
+        self.lease_id, self.epoch = lease_id, int(facts["epoch"])
+        self.task_id = UUID(facts["task"])
+        self.incarnation = UUID(facts["incarnation"])
+        self._journal, self._machine = journal, machine
+        self._over = over
+        self._calls = LeaseCalls(server, lease_id, self.epoch)
+        self._directory = machine.directory(UUID(facts["workspace"]), self.task_id)
+        self._permit = PermitDesk(self._calls, journal)
+        self._changed = threading.Condition()
+        self._wish: Directive | None = None
+        self._known: Directive | None = None
+        self._job: Job | None = None
+        self._keep = True
+        self._named = True
+        self._received = time.monotonic()
+        self._letting_go = ""
+        self._control = RunControl()
+        self._activity = Activity.STARTING
+        self._thread = threading.Thread(target=self._run, name=f"lease {lease_id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what a former agent process left is taken up first."""
+        self._thread.start()
+
+    # --- what other threads say and ask ---------------------------------------------------
+
+    def wish(self, assignment: Assignment) -> None:
+        """Take over what the server wants now."""
+        with self._changed:
+            if self._known != assignment.directive:
+                self._received = time.monotonic()
+                log.info("lease %s: %s", self.lease_id, assignment.directive)
+            self._wish = self._known = assignment.directive
+            self._keep = assignment.keep_directory
+            self._named = True
+            self._job = assignment.job or self._job
+            self._changed.notify_all()
+        if assignment.directive == Directive.CANCEL:
+            self._control.interrupt()
+        elif assignment.directive == Directive.KILL:
+            self._control.kill()
+        elif assignment.directive == Directive.END:
+            self.let_go("the server wants its slot back")
+
+    def unlisted(self) -> None:
+        """The server does not name this lease any more."""
+        with self._changed:
+            self._known = None  # if it is named again, its job comes along
+            self._named = False
+            self._changed.notify_all()
+        self.let_go("the server does not name this lease any more")
+
+    def let_go(self, why: str) -> None:
+        """Stop what has no permit, and give the lease back."""
+        if not self._permit.close(why):
+            return
+        with self._changed:
+            if self._letting_go:
+                return
+            self._letting_go = why
+            self._changed.notify_all()
+        log.info("lease %s: letting go: %s", self.lease_id, why)
+        self._control.interrupt()
+        self._calls.stop_downloads()
+        killer = threading.Timer(STOP_SECONDS, self._control.kill)
+        killer.daemon = True
+        killer.start()
+
+    def let_go_if_idle(self, why: str) -> None:
+        """Give the lease back unless something runs or is to be reported."""
+        with self._changed:
+            idle = self._activity in {Activity.STARTING, Activity.HOLDING}
+        if idle:
+            self.let_go(why)
+
+    def interrupt(self) -> None:
+        """Ask the run once to stop after what it is doing."""
+        self._control.interrupt()
+
+    def known(self) -> KnownAssignment | None:
+        """Return the wish this worker acts upon, None if it has none."""
+        with self._changed:
+            if self._known is None:
+                return None
+            return KnownAssignment(lease_id=self.lease_id, epoch=self.epoch, directive=self._known)
+
+    def report(self) -> LeaseReport:
+        """Return this lease for a heartbeat."""
+        with self._changed:
+            activity = self._activity
+        return LeaseReport(
+            lease_id=self.lease_id,
+            epoch=self.epoch,
+            activity=activity,
+            process_alive=activity in {Activity.PLANNING, Activity.PREPARING, Activity.APPLYING},
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether Terraform runs or is about to."""
+        return self.report().process_alive
+
+    # --- the worker's own thread ----------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            keep = self._work()
+        except LeaseGone as gone:
+            log.warning("lease %s is over: %s", self.lease_id, gone)
+            keep = True
+        except Exception:
+            log.exception("lease %s failed", self.lease_id)
+            keep = True
+        try:
+            self._end(keep)
+        except Exception:
+            log.exception("lease %s could not be let go", self.lease_id)
+        self._over(self)
+
+    def _work(self) -> bool:
+        """Do what is wished until nothing more is; returns whether to keep the directory."""
+        done = self._take_up()
+        while done is None:
+            directive, job = self._next_wish()
+            if directive == Directive.END:
+                return self._keep
+            assert job is not None
+            phase = Phase.APPLY if job.plan else Phase.PLAN
+            done = self._phase(phase, job, [])
+        return done
+
+    def _take_up(self) -> bool | None:
+        """Finish what a former agent process began.
+
+        Returns:
+            Whether to keep the directory, if nothing is left to do; else None.
+        """
+        events = self._journal.since(BEGUN)
+        if not events:
+            return None
+        phase = Phase(events[0]["phase"])
+        names = {event["event"] for event in events}
+        if DELIVERED in names:
+            if phase == Phase.APPLY or events[-1].get("directive") == Directive.END:
+                return True
+            self._hold()
+            return None
+        if OVER in names:
+            return self._deliver(phase, self._uploader(phase))
+        log.info("lease %s: taking up its %s again", self.lease_id, phase)
+        self._set_activity(Activity.APPLYING if self._permit.granted else Activity.PLANNING)
+        job = self._job_of_running()
+        if job is None:
+            return True
+        return self._phase(phase, job, events)
+
+    def _job_of_running(self) -> Job | None:
+        """Wait until the server names the lease again; None if there is nothing to report.
+
+        What has no permit ends with the wish for it. A permitted apply goes on, named or not;
+        if it ends unnamed, nobody takes its result, and it is kept as evidence.
+        """
+        with self._changed:
+            while self._job is None and not self._letting_go:
+                self._changed.wait(None if self._named else _LEFTOVER_PAUSE)
+                if not self._named and not any(map(_lives, self._processes())):
+                    kept = self._directory.quarantine()
+                    log.error("lease %s: nobody takes the result of its apply; it lies in %s",
+                              self.lease_id, kept)  # fmt: skip
+                    return None
+            return None if self._letting_go else self._job
+
+    def _next_wish(self) -> tuple[Directive, Job | None]:
+        with self._changed:
+            while True:
+                if self._letting_go or self._wish == Directive.END:
+                    return Directive.END, None
+                if self._wish in _RUNS and self._job is not None:
+                    job, self._job = self._job, None
+                    return self._wish, job
+                self._changed.wait()
+
+    def _set_activity(self, activity: Activity) -> None:
+        with self._changed:
+            self._activity = activity
+
+    # --- a phase --------------------------------------------------------------------------
+
+    def _phase(self, phase: Phase, job: Job, events: list[dict[str, object]]) -> bool | None:
+        """Run a phase and report its end; returns as :meth:`_take_up`.
+
+        Args:
+            events: what a former agent process noted of it.
+        """
+        if not events:
+            self._journal.record(BEGUN, phase=phase.value)
+            self._set_activity(Activity.PLANNING if phase == Phase.PLAN else Activity.PREPARING)
+        uploader = self._uploader(phase)
+        try:
+            self._run_phase(phase, job, events, uploader)
+        finally:
+            uploader.close()
+        if self._letting_go:
+            # What was stopped has no result; `ended` says all there is.
+            return self._keep
+        return self._deliver(phase, uploader)
+
+    def _run_phase(
+        self, phase: Phase, job: Job, events: list[dict[str, object]], uploader: Uploader
+    ) -> None:
+        run_log = RunLog(
+            self._journal.log_file(phase), secrets_of(job), self._machine.log_bytes_max
+        )
+        try:
+            if not events:
+                self._acquire()
+            run = Run(
+                lease_id=self.lease_id,
+                epoch=self.epoch,
+                job=job,
+                directory=self._directory,
+                engine=choose(self._machine.engines, job.engine, job.engine_version),
+                mirror=self._machine.mirror,
+                source=self._calls,
+                log=run_log,
+                journal=self._journal,
+                report=uploader.note,
+                bundle_bytes_max=self._machine.bundle_bytes_max,
+                control=self._control,
+                started=self._received,
+            )
+            uploader.start()
+            outcome = self._call(phase, run, events)
+            run_log.close()
+            note_outcome(self._journal, phase, outcome, run)
+        except (DirectoryInUse, EngineMissing) as error:
+            run_log.close()
+            note_failure(self._journal, phase, Outcome.NOT_STARTED, str(error), run_log)
+        except Exception:
+            log.exception("lease %s: the %s failed", self.lease_id, phase)
+            run_log.close()
+            outcome_ = Outcome.INTERRUPTED if self._permit.granted else Outcome.FAILED
+            sentence = "The agent failed while it worked; its log says why."
+            note_failure(self._journal, phase, outcome_, sentence, run_log)
+
+    def _call(
+        self, phase: Phase, run: Run, events: list[dict[str, object]]
+    ) -> PlanOutcome | ApplyOutcome:
+        if events:
+            return resume(run, events)
+        if phase == Phase.PLAN:
+            return run_plan(run)
+        return run_apply(run, self._ask_permit)
+
+    def _ask_permit(self, **facts: object) -> float:
+        seconds = self._permit(**facts)  # type: ignore[arg-type]
+        self._set_activity(Activity.APPLYING)
+        return seconds
+
+    def _acquire(self) -> None:
+        """Take the directory's lock, which an orphan of an earlier lease may still hold.
+
+        Raises:
+            DirectoryInUse: for too long.
+        """
+        until = time.monotonic() + _IN_USE_SECONDS
+        while True:
+            try:
+                self._directory.acquire()
+                return
+            except DirectoryInUse:
+                if time.monotonic() > until or self._letting_go:
+                    raise
+            with self._changed:
+                self._changed.wait(_IN_USE_PAUSE)
+
+    def _uploader(self, phase: Phase) -> Uploader:
+        return Uploader(self._calls, phase, self._journal.log_file(phase))
+
+    def _deliver(self, phase: Phase, uploader: Uploader) -> bool | None:
+        """Report a phase's end; returns as :meth:`_take_up`."""
+        self._set_activity(Activity.FINISHED)
+        delivery = Delivery(self._calls, self._journal, uploader)
+        directive = delivery.deliver()
+        if directive == Directive.END:
+            return delivery.request.directory_kept
+        self._hold()
+        return None
+
+    def _hold(self) -> None:
+        """Keep the directory, locked, for the apply."""
+        try:
+            self._acquire()
+        except DirectoryInUse as error:
+            log.warning("lease %s: %s", self.lease_id, error)
+        with self._changed:
+            # Should the server want the apply already: as news, its job comes along.
+            self._known = Directive.HOLD
+            if self._wish == Directive.PLAN:
+                self._wish = Directive.HOLD
+            self._activity = Activity.HOLDING
+            self._changed.notify_all()
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _end(self, keep: bool) -> None:
+        """Give directory and slot back, once nothing runs any more."""
+        self._stop_leftovers()
+        try:
+            self._directory.acquire()
+        except DirectoryInUse as error:
+            log.warning("lease %s: %s It stays.", self.lease_id, error)
+        else:
+            if keep:
+                self._directory.touch()
+            else:
+                self._directory.discard()
+            self._directory.release()
+        request = EndedRequest(directory_kept=keep, detail=self._letting_go[:500])
+        try:
+            self._calls.ended(request, Patience())
+        except Refused as refusal:
+            self._settle(refusal)
+        self._journal.record("ended")
+        self._journal.remove()
+        log.info("lease %s is over", self.lease_id)
+
+    def _stop_leftovers(self) -> None:
+        """End what a former agent process left running here; a permitted apply ends by itself."""
+        for running in self._processes():
+            while _lives(running):
+                if not self._permit.granted:
+                    running.kill()
+                time.sleep(_LEFTOVER_PAUSE)
+
+    def _processes(self) -> list[TerraformProcess]:
+        folders = self._directory.run
+        found = map(find, folders.iterdir() if folders.is_dir() else ())
+        return [running for running in found if running is not None]
+
+    def _settle(self, refusal: Refused) -> None:
+        """The server says that the apply was permitted, but its reply came too late to count."""
+        if refusal.status != 409 or refusal.kind != "conflict" or self._permit.granted:
+            log.info("lease %s: %s", self.lease_id, refusal.detail)
+            return
+        note_failure(self._journal, Phase.APPLY, Outcome.NOT_STARTED, self._letting_go)
+        uploader = self._uploader(Phase.APPLY)
+        Delivery(self._calls, self._journal, uploader).deliver()
+
+
+def _lives(running: TerraformProcess) -> bool:
+    return running.alive() or bool(running.members())

@@ -37,15 +37,17 @@ class LeaseStateAccess:
         if not keyring().verify(body, parts[3]):
             return None
         lease = Lease.objects.select_related("task").filter(pk=UUID(hex=parts[1])).first()
-        if lease is None or lease.state == LeaseState.ENDED:
+        if lease is None:
             return None
-        refusal = _lock_refusal(lease, parts[2])
+        over = lease.state == LeaseState.ENDED
+        refusal = "This run is over." if over else _lock_refusal(lease, parts[2])
         return StateGrant(
             workspace_id=lease.task.workspace_id,
             task_id=lease.task_id,
             lease_id=lease.pk,
+            may_read=not over,
             may_lock=not refusal,
-            may_write=_holds_lock(lease),
+            may_write=not over and parts[2] == LeasePhase.APPLY and _holds_lock(lease),
             refusal=refusal,
         )
 

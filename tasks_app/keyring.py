@@ -54,7 +54,7 @@ class KeyRing:
         data = bytes(ciphertext)
         try:
             return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise DecryptionFailed() from None
 
     def sign(self, message: str) -> str:
@@ -68,7 +68,9 @@ class KeyRing:
         key = self._signing_keys.get(key_id)
         if key is None:
             return False
-        return hmac.compare_digest(hmac.digest(key, message.encode(), "sha256").hex(), mac)
+        return hmac.compare_digest(
+            hmac.digest(key, message.encode(), "sha256").hex().encode(), mac.encode()
+        )
 
 
 @lru_cache(maxsize=4)

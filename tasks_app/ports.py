@@ -14,6 +14,7 @@ class StateGrant:
     workspace_id: UUID
     task_id: UUID
     lease_id: UUID
+    may_read: bool
     may_lock: bool
     may_write: bool
     refusal: str = ""

@@ -79,8 +79,13 @@ TRANSITIONS: dict[Status, dict[Status, str]] = {
 FINAL = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
 #: What people and filters call "running".
 RUNNING = frozenset({Status.PLANNING, Status.APPLYING})
-#: Not final and nothing runs: such a task always has exactly one waiting reason.
-WAITING = frozenset({Status.PENDING, Status.APPLY_PENDING, Status.CONFIRMED, Status.APPLY_UNKNOWN})
+#: Not final and nothing runs: such a task always has exactly one waiting reason, at first this.
+WAITING: dict[Status, str] = {
+    Status.PENDING: "Waits to be placed",
+    Status.APPLY_PENDING: "Waits for a person to confirm or discard the plan",
+    Status.CONFIRMED: "Waits for its slot",
+    Status.APPLY_UNKNOWN: "Waits for its agent to report again, or for a person's verdict",
+}
 #: The statuses in which a plan_and_apply occupies its workspace.
 OCCUPYING = (
     Status.PLANNING,

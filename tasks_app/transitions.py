@@ -14,7 +14,7 @@ from tasks_app.exceptions import IllegalTransition, NotFound
 from tasks_app.models import Event, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.signals import task_transitioned
-from tasks_app.states import FINAL, TRANSITIONS, Status, sources_of
+from tasks_app.states import FINAL, TRANSITIONS, WAITING, Status, sources_of
 
 #: The time a status sets when it is entered.
 _TIMES = {
@@ -27,12 +27,16 @@ _TIMES = {
 def lock_task(task_id: UUID) -> Task:
     """Return the task with its row locked until the end of the transaction.
 
+    Rows that only refer to the task (logs, steps, audit) can be written beside the lock.
+
     Raises:
         NotFound: there is no such task.
     """
     try:
         return (
-            Task.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=task_id)
+            Task.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("workspace")
+            .get(pk=task_id)
         )
     except Task.DoesNotExist:
         raise NotFound(f"There is no task {task_id}.") from None
@@ -65,7 +69,7 @@ def transition(
     allowed = [s for s in sources_of(target) if sources is None or s in sources]
     with transaction.atomic():
         source = (
-            Task.objects.select_for_update(of=("self",))
+            Task.objects.select_for_update(of=("self",), no_key=True)
             .values_list("status", flat=True)
             .get(pk=task.pk)
         )
@@ -73,8 +77,7 @@ def transition(
             fields.setdefault(_TIMES[target], ClockTimestamp())
         if target in FINAL:
             fields.setdefault("finished_at", ClockTimestamp())
-        if target not in {Status.PENDING, Status.APPLY_PENDING, Status.CONFIRMED}:
-            fields.setdefault("waiting_reason", "")
+        fields.setdefault("waiting_reason", WAITING.get(target, ""))
         updated = Task.objects.filter(pk=task.pk, status__in=allowed).update(
             status=target, **fields
         )

@@ -15,10 +15,11 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import NotFound, SlipwayError
 from tasks_app.models import Blob, Plan, Task
 from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.state import locked_state_position
+from tasks_app.services.void_plans import void_if_moved
 from tasks_app.states import Status, TaskType
 from tasks_app.transitions import record, transition
 
-APPLY_PENDING_REASON = "Waits for a person to confirm or discard the plan"
 #: What a masked value looks like; the same word Terraform prints.
 MASK = "(sensitive value)"
 UNKNOWN = "(known after apply)"
@@ -65,7 +66,8 @@ def task_planned(
     """Store a plan and move its task on; the caller holds the task's row.
 
     With changes a plan_and_apply waits for a person, or is confirmed at once under auto_apply
-    if the person who asked for it may still confirm. Everything else is finished.
+    if the person who asked for it may still confirm. Everything else is finished. A plan whose
+    state moved while it was made is void at once.
     """
     Plan.objects.update_or_create(task=task, defaults=vars(facts))
     common: dict[str, Any] = {
@@ -85,10 +87,11 @@ def task_planned(
         Status.APPLY_PENDING,
         cause=f"planned {summary}",
         lease=lease,
-        waiting_reason=APPLY_PENDING_REASON,
         keep_warm_until=ClockTimestamp() + timedelta(seconds=settings.SLIPWAY.keep_warm_seconds),
         **common,
     )
+    if task.has_own_state and void_if_moved(task, locked_state_position(task.workspace)):
+        return task
     if task.auto_apply:
         _confirm_automatically(task)
     return task

@@ -9,7 +9,7 @@ each under its own task's lock and in a transaction of its own.
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -21,17 +21,18 @@ from tasks_app.exceptions import (
     Conflict,
     InvalidInput,
     NotFound,
+    NotPermitted,
     StateConflict,
     StateLocked,
-    TooLarge,
 )
-from tasks_app.models import Blob, Event, StateLock, StateVersion, Task, Workspace
+from tasks_app.models import Blob, StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
-from tasks_app.services.state_documents import StateFacts, parse_state
+from tasks_app.services.state_documents import StateFacts, parse_state, with_serial
+from tasks_app.services.void_plans import void_plans_not_made_on
 from tasks_app.signals import state_unlocked_by_force
-from tasks_app.states import Status, TaskType
-from tasks_app.transitions import lock_task, record, transition
+from tasks_app.states import Status
+from tasks_app.transitions import lock_task, record
 
 
 def current_version(workspace: Workspace) -> StateVersion | None:
@@ -50,6 +51,12 @@ def state_position(workspace: Workspace) -> tuple[str, int | None]:
     return row or ("", None)
 
 
+def locked_state_position(workspace: Workspace) -> tuple[str, int | None]:
+    """Return the position and keep it: nobody moves the state before the transaction ends."""
+    lock_row(workspace)
+    return state_position(workspace)
+
+
 def read_state(version: StateVersion) -> bytes:
     """Return the document.
 
@@ -63,7 +70,13 @@ def read_state(version: StateVersion) -> bytes:
 
 
 def store_state(
-    *, workspace: Workspace, content: bytes, lock_id: str, actor: Actor, task_id: UUID | None = None
+    *,
+    workspace: Workspace,
+    content: bytes,
+    lock_id: str,
+    actor: Actor,
+    task_id: UUID | None = None,
+    may_write: Callable[[], bool] = lambda: True,
 ) -> StateVersion:
     """Store a state under the lock ``lock_id``; durable when this returns.
 
@@ -72,6 +85,7 @@ def store_state(
 
     Args:
         task_id: of the run that writes; its lock must be its own.
+        may_write: asked under the task's lock whether the run was fenced meanwhile.
 
     Raises:
         InvalidInput, TooLarge: the content.
@@ -82,19 +96,23 @@ def store_state(
     with transaction.atomic():
         if task_id is not None:
             lock_task(task_id)
-        _lock_workspace(workspace)
+        lock_row(workspace)
         held = open_lock(workspace)
         if held is None or held.lock_id != lock_id:
             raise Conflict("The state is not locked under this ID; lock it first.")
         if held.task_id != task_id or (task_id is None and held.user != actor.user):
             raise Conflict("The state is locked by somebody else.")
+        if not may_write():
+            raise Conflict("This run is over: a person gave a verdict on it, or took its lock.")
         cause = f"task {task_id}" if task_id else "written over HTTP"
-        version = _append(workspace, content, facts, actor=actor, task_id=task_id, cause=cause)
-    void_waiting_plans(workspace, except_task=task_id)
+        version = append_version(
+            workspace, content, facts, actor=actor, task_id=task_id, cause=cause
+        )
+    void_plans_not_made_on(workspace, state_position(workspace))
     return version
 
 
-def _append(
+def append_version(
     workspace: Workspace,
     content: bytes,
     facts: StateFacts,
@@ -103,6 +121,11 @@ def _append(
     task_id: UUID | None,
     cause: str,
 ) -> StateVersion:
+    """Make a state the current version; the caller holds the workspace's row.
+
+    Raises:
+        StateConflict: it does not follow the current one.
+    """
     current = current_version(workspace)
     digest = hashlib.sha256(content).hexdigest()
     if current is not None:
@@ -143,38 +166,9 @@ def _append(
     return version
 
 
-def _lock_workspace(workspace: Workspace) -> None:
+def lock_row(workspace: Workspace) -> None:
+    """Lock the workspace's row: one writer of its state at a time."""
     Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
-
-
-def void_waiting_plans(workspace: Workspace, *, except_task: UUID | None) -> int:
-    """Discard waiting plans that were made on another state; returns how many.
-
-    Called after the version is committed: a confirmation that comes between is refused by its
-    own check, and a permit by its own.
-    """
-    position = state_position(workspace)
-    waiting = Task.objects.filter(
-        workspace=workspace, type=TaskType.PLAN_AND_APPLY, status=Status.APPLY_PENDING
-    )
-    if except_task is not None:
-        waiting = waiting.exclude(pk=except_task)
-    voided = 0
-    for task_id in waiting.values_list("pk", flat=True):
-        with transaction.atomic():
-            task = lock_task(task_id)
-            planned_on = (task.plan.state_lineage, task.plan.state_serial)
-            if task.status != Status.APPLY_PENDING or planned_on == position:
-                continue
-            transition(
-                task,
-                Status.DISCARDED,
-                actor=Actor.system("state"),
-                cause=f"the plan became void: the state moved from serial {planned_on[1]} to "
-                f"{position[1]}",
-            )
-            voided += 1
-    return voided
 
 
 def upload_state(
@@ -189,12 +183,12 @@ def upload_state(
     require(actor, Action.WRITE_STATE, workspace)
     facts = parse_state(content)
     with transaction.atomic():
-        _lock_workspace(workspace)
+        lock_row(workspace)
         _refuse_in_use(workspace)
-        version = _append(
+        version = append_version(
             workspace, content, facts, actor=actor, task_id=None, cause=message or "uploaded"
         )
-    void_waiting_plans(workspace, except_task=None)
+    void_plans_not_made_on(workspace, state_position(workspace))
     return version
 
 
@@ -205,15 +199,14 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
         As :func:`upload_state`.
     """
     require(actor, Action.WRITE_STATE, workspace)
-    document = json.loads(read_state(version))
+    content = read_state(version)
     with transaction.atomic():
-        _lock_workspace(workspace)
+        lock_row(workspace)
         _refuse_in_use(workspace)
         current = current_version(workspace)
         assert current is not None  # there is at least ``version``
-        document["serial"] = current.serial + 1
-        content = json.dumps(document, indent=2).encode()
-        new = _append(
+        content = with_serial(content, current.serial + 1)
+        new = append_version(
             workspace,
             content,
             parse_state(content),
@@ -221,7 +214,7 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
             task_id=None,
             cause=f"rolled back to serial {version.serial}",
         )
-    void_waiting_plans(workspace, except_task=None)
+    void_plans_not_made_on(workspace, state_position(workspace))
     return new
 
 
@@ -243,6 +236,10 @@ def _refuse_while_applying(workspace: Workspace) -> None:
 
 
 # --- the lock -----------------------------------------------------------------------------
+
+
+#: The members of Terraform's LockInfo, as another Terraform shows them.
+_LOCK_INFO = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 
 
 def open_lock(workspace: Workspace) -> StateLock | None:
@@ -269,19 +266,24 @@ def lock_state(
     Raises:
         InvalidInput: no ID.
         StateLocked: somebody else holds it; ``holder`` is their LockInfo.
+        NotPermitted: the ID was locked and released before.
         Conflict: a person while a task applies.
     """
     lock_id = info.get("ID")
-    if not isinstance(lock_id, str) or not 0 < len(lock_id) <= 128:
+    if not isinstance(lock_id, str) or not 0 < len(lock_id) <= 128 or not lock_id.isprintable():
         raise InvalidInput("LockInfo has no ID.", field="ID")
+    info = {key: str(info.get(key, ""))[:500].replace("\0", "") for key in _LOCK_INFO}
     with transaction.atomic():
-        _lock_workspace(workspace)
+        lock_row(workspace)
         held = open_lock(workspace)
         owner = (task.pk if task else None, None if task else actor.user)
         if held is not None:
             if held.lock_id == lock_id and (held.task_id, held.user) == owner:
                 return held
             raise StateLocked(holder=held.info)
+        if StateLock.objects.filter(workspace=workspace, lock_id=lock_id).exists():
+            # A request that was long on its way: nobody would ever release this lock.
+            raise NotPermitted("The lock with this ID was released before; make a new one.")
         if task is None:
             _refuse_while_applying(workspace)
         lock = StateLock.objects.create(
@@ -297,19 +299,24 @@ def lock_state(
             actor=actor,
             workspace=workspace,
             task=task,
-            data={"id": lock_id, "operation": str(info.get("Operation", ""))[:50]},
+            data={"id": lock_id, "operation": info["Operation"][:50]},
         )
     return lock
 
 
-def unlock_state(*, workspace: Workspace, lock_id: str, actor: Actor) -> None:
-    """Release the lock with this ID; released before is fine.
+def unlock_state(
+    *, workspace: Workspace, lock_id: str, actor: Actor, task_id: UUID | None = None
+) -> None:
+    """Release one's own lock with this ID; released before is fine.
+
+    Args:
+        task_id: of the run that asks.
 
     Raises:
         Conflict: somebody else holds the lock; ``holder`` is their LockInfo.
     """
     with transaction.atomic():
-        _lock_workspace(workspace)
+        lock_row(workspace)
         held = open_lock(workspace)
         if held is None:
             if StateLock.objects.filter(workspace=workspace, lock_id=lock_id).exists():
@@ -317,10 +324,13 @@ def unlock_state(*, workspace: Workspace, lock_id: str, actor: Actor) -> None:
             raise Conflict("The state is not locked.")
         if held.lock_id != lock_id:
             raise Conflict("The state is locked under another ID.", holder=held.info)
-        _release(held, actor, "state.unlocked")
+        if held.task_id != task_id or (task_id is None and held.user != actor.user):
+            raise Conflict("The lock is somebody else's; it can only be forced.", holder=held.info)
+        release_lock(held, actor, "state.unlocked")
 
 
-def _release(lock: StateLock, actor: Actor, kind: str, cause: str = "", **fields: Any) -> None:
+def release_lock(lock: StateLock, actor: Actor, kind: str, cause: str = "", **fields: Any) -> None:
+    """Release a lock, with its audit row; the caller holds the workspace's row."""
     StateLock.objects.filter(pk=lock.pk).update(released_at=ClockTimestamp(), **fields)
     record(
         kind,
@@ -334,10 +344,10 @@ def _release(lock: StateLock, actor: Actor, kind: str, cause: str = "", **fields
 
 def release_leftover_lock(*, task: Task, actor: Actor) -> None:
     """Release what a run that provably ended left locked; the caller holds the task's row."""
-    _lock_workspace(task.workspace)
+    lock_row(task.workspace)
     held = open_lock(task.workspace)
     if held is not None and held.task_id == task.pk:
-        _release(held, actor, "state.unlocked", "the run ended without unlocking")
+        release_lock(held, actor, "state.unlocked", "the run ended without unlocking")
 
 
 def force_unlock_state(*, actor: Actor, workspace: Workspace, comment: str = "") -> StateLock:
@@ -351,51 +361,13 @@ def force_unlock_state(*, actor: Actor, workspace: Workspace, comment: str = "")
         found = open_lock(workspace)
         if found is not None and found.task_id:
             lock_task(found.task_id)
-        _lock_workspace(workspace)
+        lock_row(workspace)
         held = open_lock(workspace)
         if held is None:
             raise Conflict("The state is not locked.")
-        _release(held, actor, "state.force_unlocked", comment, forced_by=actor.user)
+        if found is None or held.pk != found.pk:
+            raise Conflict("Somebody else took the lock just now; look again.")
+        release_lock(held, actor, "state.force_unlocked", comment, forced_by=actor.user)
         held.refresh_from_db()
         state_unlocked_by_force.send(sender=StateLock, lock=held)
     return held
-
-
-def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
-    """Take in a state that Terraform could not upload (``errored.tfstate``).
-
-    Where it follows the current state and the run still holds its lock it becomes the current
-    version and the lock is released; otherwise it stays with the task as evidence.
-
-    Returns:
-        Whether it became the current version.
-    """
-    with transaction.atomic():
-        lock_task(task.pk)
-        _lock_workspace(task.workspace)
-        held = open_lock(task.workspace)
-        reason = "its lock was taken away" if held is None or held.task_id != task.pk else ""
-        if not reason:
-            try:
-                with transaction.atomic():
-                    _append(
-                        task.workspace,
-                        content,
-                        parse_state(content),
-                        actor=actor,
-                        task_id=task.pk,
-                        cause="recovered after a failed upload",
-                    )
-                assert held is not None
-                _release(held, actor, "state.unlocked", "its state was recovered")
-                return True
-            except (StateConflict, InvalidInput, TooLarge) as refusal:
-                reason = refusal.detail
-        Event.objects.create(
-            kind="state.quarantined",
-            actor=actor.name,
-            task=task,
-            workspace=task.workspace,
-            cause=f"The recovered state was not made current: {reason}",
-        )
-    return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,9 +9,10 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Greatest
+from django.db.models.functions import Greatest, Least
 
 from tasks_app.actors import Actor
+from tasks_app.addresses import check_addresses
 from tasks_app.exceptions import (
     Conflict,
     IllegalTransition,
@@ -24,15 +24,13 @@ from tasks_app.exceptions import (
 from tasks_app.models import ConfigurationVersion, Confirmation, StateLock, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, may, require
-from tasks_app.services.state import state_position
+from tasks_app.services.state import locked_state_position, release_leftover_lock
 from tasks_app.services.variables import snapshot_variables
 from tasks_app.signals import cancel_requested, task_created
-from tasks_app.states import TRANSITIONS, Status, TaskType
+from tasks_app.states import TRANSITIONS, WAITING, Status, TaskType
 from tasks_app.transitions import lock_task, next_task_number, record, transition
 
-#: A resource address as Terraform takes it: never an option, never a shell word.
-_ADDRESS = re.compile(r"^[A-Za-z_][\w.\-\[\]\"/:]*$")
-_ADDRESSES_MAX = 200
+_MESSAGE_MAX = 250
 KEEP_WARM_HOURS_MAX = 24 * 7
 
 
@@ -63,8 +61,8 @@ def create_task(
     require(actor, Action.PLAN, workspace)
     if type not in TaskType.values:
         raise InvalidInput(f"Use one of {', '.join(TaskType.values)}.", field="type")
-    _check_addresses("targets", targets)
-    _check_addresses("replace", replace)
+    check_addresses("targets", targets)
+    check_addresses("replace", replace)
     if destroy and refresh_only:
         raise InvalidInput("destroy and refresh_only exclude each other.", field="refresh_only")
     if replace and (destroy or refresh_only):
@@ -77,14 +75,13 @@ def create_task(
         refresh_only = True
         if destroy:
             raise InvalidInput("A drift check only refreshes.", field="destroy")
-    wants_apply = workspace.auto_apply if auto_apply is None else auto_apply
-    if wants_apply and not may(actor, Action.CONFIRM, workspace):
-        if auto_apply:
-            require(actor, Action.CONFIRM, workspace)
-        wants_apply = False
+    if auto_apply:
+        require(actor, Action.CONFIRM, workspace)
+    if len(message) > _MESSAGE_MAX:
+        raise InvalidInput(f"At most {_MESSAGE_MAX} characters.", field="message")
     with transaction.atomic():
         workspace = (
-            Workspace.objects.select_for_update(of=("self",))
+            Workspace.objects.select_for_update(of=("self",), no_key=True)
             .select_related("project", "locked_by")
             .get(pk=workspace.pk)
         )
@@ -92,42 +89,32 @@ def create_task(
             raise WorkspaceLocked(
                 f"The workspace is locked: {workspace.lock_reason} Unlock it first."
             )
+        if auto_apply is None:
+            auto_apply = workspace.auto_apply and may(actor, Action.CONFIRM, workspace)
         configuration = _configuration(workspace, configuration)
         task = Task.objects.create(
             workspace=workspace,
             number=next_task_number(workspace.pk),
             type=type,
-            message=message[:250],
+            message=message,
             destroy=destroy,
             refresh_only=refresh_only,
             targets=list(targets),
             replace=list(replace),
-            auto_apply=wants_apply,
+            auto_apply=auto_apply,
             configuration=configuration,
             engine=workspace.engine,
             engine_version=workspace.engine_version,
             working_directory=workspace.working_directory,
             state_backend=workspace.state_backend,
             created_by=actor.user,
-            waiting_reason="Waits to be placed",
+            waiting_reason=WAITING[Status.PENDING],
         )
         snapshot_variables(task)
         record("task.created", actor=actor, task=task, cause=message)
         task_created.send(sender=Task, task=task)
         task.refresh_from_db()
     return task
-
-
-def _check_addresses(field: str, addresses: Sequence[str]) -> None:
-    if len(addresses) > _ADDRESSES_MAX:
-        raise InvalidInput(f"At most {_ADDRESSES_MAX} addresses.", field=field)
-    for address in addresses:
-        if not isinstance(address, str) or len(address) > 500 or not _ADDRESS.match(address):
-            raise InvalidInput(
-                f"“{str(address)[:80]}” is not a resource address; write it as in "
-                'module.a.aws_instance.b["c"].',
-                field=field,
-            )
 
 
 def _configuration(
@@ -173,7 +160,8 @@ def confirm_automatically(task: Task) -> Task:
         raise Conflict("Nobody is left on whose behalf it could be applied.")
     actor = Actor.person(user)
     require(actor, Action.CONFIRM, task)
-    return _confirm(task, actor=actor, comment="auto_apply", automatic=True)
+    with transaction.atomic():
+        return _confirm(task, actor=actor, comment="auto_apply", automatic=True)
 
 
 def _confirm(task: Task, *, actor: Actor, comment: str, automatic: bool = False) -> Task:
@@ -184,7 +172,10 @@ def _confirm(task: Task, *, actor: Actor, comment: str, automatic: bool = False)
             f"The workspace is locked: {task.workspace.lock_reason} Unlock it first."
         )
     plan = task.plan
-    if task.has_own_state and state_position(task.workspace) != (plan.state_lineage, plan.state_serial):
+    if task.has_own_state and locked_state_position(task.workspace) != (
+        plan.state_lineage,
+        plan.state_serial,
+    ):
         raise PlanVoid()
     Confirmation.objects.create(
         task=task,
@@ -202,8 +193,6 @@ def _confirm(task: Task, *, actor: Actor, comment: str, automatic: bool = False)
         actor=actor,
         cause=comment or "confirmed",
         data={"plan_hash": plan.plan_hash, "manifest_digest": plan.manifest_digest},
-        confirmed_at=ClockTimestamp(),
-        waiting_reason="Waits for its slot",
     )
 
 
@@ -265,6 +254,8 @@ _OWN_CANCEL = {Status.PENDING, Status.PLANNING, Status.APPLY_PENDING}
 def acknowledge_task(*, actor: Actor, task_id: UUID, comment: str = "") -> Task:
     """Take note of an interrupted apply, which frees its workspace for the next one.
 
+    Whoever does so vouches that its process is gone: a state lock it left behind is released.
+
     Raises:
         NotFound, NotPermitted; Conflict: it is not interrupted, or was acknowledged before.
     """
@@ -276,6 +267,7 @@ def acknowledge_task(*, actor: Actor, task_id: UUID, comment: str = "") -> Task:
         task.acknowledged_at, task.acknowledged_by = ClockTimestamp(), actor.user
         task.save(update_fields=["acknowledged_at", "acknowledged_by"])
         record("task.acknowledged", actor=actor, task=task, cause=comment)
+        release_leftover_lock(task=task, actor=actor)
         task.refresh_from_db()
         return task
 
@@ -285,6 +277,9 @@ VERDICTS = (Status.APPLIED, Status.FAILED, Status.INTERRUPTED)
 
 def resolve_task(*, actor: Actor, task_id: UUID, verdict: Status | str, comment: str) -> Task:
     """Give a person's verdict on an apply whose agent vanished; its lease is fenced by it.
+
+    With ``interrupted`` its state lock stays until somebody acknowledges that; otherwise it is
+    released, and a late write of the run is refused.
 
     Raises:
         NotFound, NotPermitted, IllegalTransition; InvalidInput: verdict or comment missing.
@@ -296,7 +291,7 @@ def resolve_task(*, actor: Actor, task_id: UUID, verdict: Status | str, comment:
     with transaction.atomic():
         task = lock_task(task_id)
         require(actor, Action.ACKNOWLEDGE, task)
-        return transition(
+        transition(
             task,
             Status(verdict),
             actor=actor,
@@ -304,10 +299,13 @@ def resolve_task(*, actor: Actor, task_id: UUID, verdict: Status | str, comment:
             sources=[Status.APPLY_UNKNOWN],
             error="" if verdict == Status.APPLIED else comment,
         )
+        if verdict != Status.INTERRUPTED:
+            release_leftover_lock(task=task, actor=actor)
+        return task
 
 
 def extend_keep_warm(*, actor: Actor, task_id: UUID, hours: int) -> Task:
-    """Keep a waiting plan's directory for ``hours`` more, at most a week from now.
+    """Keep a waiting plan's directory for ``hours`` more, but no longer than a week from now.
 
     Raises:
         NotFound, NotPermitted; Conflict: it does not wait; InvalidInput: hours out of range.
@@ -320,8 +318,10 @@ def extend_keep_warm(*, actor: Actor, task_id: UUID, hours: int) -> Task:
         if task.status != Status.APPLY_PENDING:
             raise Conflict("Only a plan that waits for a person is kept warm.")
         Task.objects.filter(pk=task.pk).update(
-            keep_warm_until=Greatest(F("keep_warm_until"), ClockTimestamp())
-            + timedelta(hours=hours)
+            keep_warm_until=Least(
+                Greatest(F("keep_warm_until"), ClockTimestamp()) + timedelta(hours=hours),
+                ClockTimestamp() + timedelta(hours=KEEP_WARM_HOURS_MAX),
+            )
         )
         record("task.keep_warm_extended", actor=actor, task=task, data={"hours": hours})
         task.refresh_from_db()

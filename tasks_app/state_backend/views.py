@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import Error as DatabaseFailure
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from knox.auth import TokenAuthentication
@@ -38,6 +39,9 @@ from tasks_app.ports import StateGrant, state_access
 from tasks_app.services import state as service
 from tasks_app.transitions import lock_task
 
+#: LockInfo has a few hundred bytes.
+_LOCK_INFO_BYTES = 1 << 16
+
 
 class _Unauthenticated(Exception):
     """No usable credentials."""
@@ -48,6 +52,13 @@ class _Caller:
     actor: Actor
     password: str
     grant: StateGrant | None  # None: a person
+
+    def may_write_now(self) -> bool:
+        """Ask again for a run's right to write; called under its task's lock."""
+        if self.grant is None:
+            return True
+        grant = state_access().authenticate(self.password)
+        return grant is not None and grant.may_write
 
 
 @csrf_exempt
@@ -74,7 +85,7 @@ def state(request: HttpRequest, workspace_id: UUID) -> HttpResponse:
         if holder is not None:
             return JsonResponse(holder, status=refusal.status)
         return _problem(refusal.status, refusal.detail)
-    except DatabaseError:
+    except DatabaseFailure:
         return _problem(503, "The state cannot be reached now; try again.")
 
 
@@ -116,6 +127,8 @@ def _require(caller: _Caller, action: Action, workspace: Workspace) -> None:
 
 def _get(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpResponse:
     _require(caller, Action.READ_STATE, workspace)
+    if caller.grant and not caller.grant.may_read:
+        raise NotPermitted(caller.grant.refusal)
     version = service.current_version(workspace)
     if version is None:
         return HttpResponse(status=404)
@@ -159,13 +172,14 @@ def _post(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRe
         lock_id=lock_id,
         actor=caller.actor,
         task_id=caller.grant.task_id if caller.grant else None,
+        may_write=caller.may_write_now,
     )
     return HttpResponse(status=200)
 
 
 def _lock_info(request: HttpRequest) -> dict[str, Any]:
     try:
-        info = json.loads(request.read(1 << 16))
+        info = json.loads(request.read(_LOCK_INFO_BYTES))
     except (ValueError, RecursionError):
         raise InvalidInput("The lock's information is not a JSON document.") from None
     if not isinstance(info, dict):
@@ -201,11 +215,15 @@ def _lock(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRe
 
 def _unlock(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpResponse:
     _require(caller, Action.WRITE_STATE, workspace)
-    if not request.headers.get("Content-Length") or request.headers["Content-Length"] == "0":
+    if not request.body.strip():
         raise InvalidInput(
             "Without its ID a lock is not released. Use “Force unlock” on the workspace's page, "
             "or DELETE its state-lock in the API: both are audited."
         )
-    lock_id = str(_lock_info(request).get("ID", ""))
-    service.unlock_state(workspace=workspace, lock_id=lock_id, actor=caller.actor)
+    service.unlock_state(
+        workspace=workspace,
+        lock_id=str(_lock_info(request).get("ID", "")),
+        actor=caller.actor,
+        task_id=caller.grant.task_id if caller.grant else None,
+    )
     return HttpResponse(status=200)

@@ -163,11 +163,14 @@ def test_a_plans_token_never_locks(admin):
     assert not LeaseStateAccess().authenticate(token).may_lock
 
 
-def test_forged_and_ended_tokens_are_nothing(confirmed, admin):
+def test_forged_tokens_are_nothing_and_ended_ones_may_nothing(confirmed, admin):
     access = LeaseStateAccess()
     lease = leases.lease_of(confirmed)
     token = run_token(lease)
     for bad in ("", "x", "slr.a.b.c", token[:-1] + ("0" if token[-1] != "0" else "1")):
         assert access.authenticate(bad) is None
     leases.end(lease, actor=admin, reason="fenced")
-    assert access.authenticate(token) is None
+    over = access.authenticate(token)
+    assert over is not None
+    assert not (over.may_read or over.may_lock or over.may_write)
+    assert over.refusal

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from config import embedded
+from tests.support.programs import end_processes_below
 
 GROUPS = ("unit", "db", "process", "cluster", "browser")
 #: Set by config.settings.test; the folder's name ends with the process id of the run.
@@ -52,6 +53,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         for directory in Path(tempfile.gettempdir()).glob("slipway-tests-*"):
             if not _alive(directory.name.rpartition("-")[2]):
+                end_processes_below(directory)
                 _remove(directory)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,10 @@ import pytest
 from django.conf import settings
 
 from tests.support.configurations import Counter, Gate
-from tests.support.platform import Platform
+from tests.support.platform import Platform, StartPlatform
 
 _platforms = pytest.StashKey[list[Platform]]()
 _numbers = itertools.count(1)
-
-StartPlatform = Callable[..., Platform]
 
 
 @pytest.fixture

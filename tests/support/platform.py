@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
+import psutil
 from django.conf import settings
 from django.db import connection
 from knox.models import AuthToken
@@ -24,8 +24,15 @@ from knox.models import AuthToken
 from pods_app.models import Pool
 from pods_app.registration import create_pool_token
 from tasks_app.actors import Actor
+from tests.support import fatal_agent
 from tests.support.factories import make_admin
-from tests.support.programs import PATIENCE, Program, end_processes_below, wait_until
+from tests.support.programs import (
+    PATIENCE,
+    Program,
+    end_processes_below,
+    processes_below,
+    wait_until,
+)
 from tests.support.proxy import FaultProxy
 from tests.support.sites import Site
 
@@ -111,12 +118,36 @@ class Platform:
 
     # --- agents ---------------------------------------------------------------------------
 
-    def start_agent(self, name: str = "agent", *, pool: Pool | None = None, **more: str) -> Agent:
-        """Start a static agent, in the default pool or another; more are environment variables."""
-        agent = Agent(self, name, pool or default_pool(), more)
+    def start_agent(
+        self,
+        name: str = "agent",
+        *,
+        pool: Pool | None = None,
+        fatal: int | None = None,
+        **more: str,
+    ) -> Agent:
+        """Start a static agent.
+
+        Args:
+            pool: instead of the default pool.
+            fatal: the number of the journal record at which it dies; 0: it only counts them.
+            more: environment variables.
+        """
+        agent = Agent(self, name, pool or default_pool(), fatal, more)
         self.programs.append(agent.program)
         agent.program.start()
         return agent
+
+    def terraforms(self) -> list[psutil.Process]:
+        """Return the Terraform processes that run now."""
+        found = []
+        for process in processes_below(self.work):
+            try:
+                if process.name() in {"terraform", "tofu"}:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
 
     # --- the REST API ---------------------------------------------------------------------
 
@@ -171,10 +202,21 @@ class Platform:
         }
 
 
+#: What the fixture ``start_platform`` gives: a function of Slipway's settings by name.
+StartPlatform = Callable[..., Platform]
+
+
 class Agent:
     """An agent process with a state directory that outlives it, as a disk does."""
 
-    def __init__(self, platform: Platform, name: str, pool: Pool, more: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        name: str,
+        pool: Pool,
+        fatal: int | None,
+        more: Mapping[str, str],
+    ) -> None:
         self.name = name
         self.directory = platform.directory / "agents" / name
         self.state = self.directory / "state"
@@ -194,11 +236,24 @@ class Agent:
             **more,
         }
         command = [sys.executable, "manage.py", "run_agent"]
+        if fatal is not None:
+            command = [sys.executable, "-m", "tests.support.fatal_agent"]
+            environment |= {fatal_agent.RECORDS: str(self._records), fatal_agent.FATAL: str(fatal)}
         self.program = Program(name, command, environment, self.directory / "agent.log")
 
+    @property
+    def _records(self) -> Path:
+        return self.directory / "records"
+
+    @property
+    def records(self) -> list[str]:
+        """The names of the journal records so far, of an agent that counts them."""
+        return self._records.read_text().splitlines() if self._records.exists() else []
+
     def restart(self) -> None:
-        """Kill it and start it again on the same disk."""
+        """Kill it and start it again on the same disk; it does not die at a record again."""
         self.program.kill()
+        self.program.environment.pop(fatal_agent.FATAL, None)
         self.program.start()
 
 
@@ -221,14 +276,6 @@ def database_url(name: str | None = None) -> str:
     host, port = own["HOST"], f":{own['PORT']}" if own["PORT"] else ""
     options = {key: value for key, value in own["OPTIONS"].items() if key != "pool"}
     return f"postgres://{login}@{host}{port}/{name or own['NAME']}?{urlencode(options)}"
-
-
-@contextmanager
-def ended(program: Program) -> Iterator[None]:
-    """Have a program dead during the body."""
-    program.kill()
-    yield
-    program.start()
 
 
 def _free_port() -> int:

@@ -98,20 +98,33 @@ class Program:
 
 
 def processes_below(directory: Path) -> list[psutil.Process]:
-    """Return the processes that work in ``directory`` or below it, wherever they came from."""
-    root = str(directory)
+    """Return the processes that work in ``directory`` or below it, wherever they came from.
+
+    Terraform and what it starts have their current folder there; agents and servers are told
+    of it by their environment.
+    """
     found = []
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(root):
+            if process.pid != os.getpid() and _works_below(process, f"{directory}/"):
                 found.append(process)
         except (psutil.Error, OSError):
             continue
     return found
 
 
+def _works_below(process: psutil.Process, root: str) -> bool:
+    if process.status() == psutil.STATUS_ZOMBIE:
+        return False
+    if f"{process.cwd()}/".startswith(root):
+        return True
+    environment = process.environ()
+    told = ("SLIPWAY_AGENT_DIRECTORY", "SLIPWAY_AGENTS_DIRECTORY")
+    return any(f"{environment.get(name, '')}/".startswith(root) for name in told)
+
+
 def end_processes_below(directory: Path) -> None:
-    """SIGKILL what works below ``directory``: Terraform, its providers and provisioners."""
+    """SIGKILL what works below ``directory``: agents, Terraform, providers and provisioners."""
     for _ in range(3):  # a killed shell may just have started another process
         found = processes_below(directory)
         for process in found:

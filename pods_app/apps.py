@@ -7,6 +7,7 @@ class PodsAppConfig(AppConfig):
 
     def ready(self) -> None:
         from pods_app import receivers
+        from pods_app.api import added_fields
         from pods_app.leases import lease_ended
         from pods_app.state_access import LeaseStateAccess
         from tasks_app import signals
@@ -18,3 +19,4 @@ class PodsAppConfig(AppConfig):
         signals.cancel_requested.connect(receivers.on_cancel_requested)
         signals.state_unlocked_by_force.connect(receivers.on_state_unlocked_by_force)
         lease_ended.connect(receivers.on_lease_ended)
+        added_fields.register()

@@ -67,16 +67,3 @@ def blocked_by(task: Task) -> str:
     number, status = ahead[0]
     words = Status(status).label.lower()
     return f"Waits for #{number} ({words}) · position {len(ahead)} in this workspace"
-
-
-def queue_position(task: Task) -> int | None:
-    """Return a waiting plan_and_apply's place in its workspace, 1 being next.
-
-    None for tasks that wait for nobody: they started, or run beside everything.
-    """
-    if task.type != TaskType.PLAN_AND_APPLY or task.status != Status.PENDING:
-        return None
-    ahead = Task.objects.filter(
-        workspace=task.workspace_id, type=TaskType.PLAN_AND_APPLY, pk__lt=task.pk
-    ).exclude(status__in=FINAL)
-    return ahead.count() + 1

@@ -2,6 +2,9 @@
 
 from rest_framework.routers import BaseRouter
 
+from agents_app.api.agents import AgentViewSet
+
 
 def register(router: BaseRouter) -> None:
     """Add this app's viewsets."""
+    router.register("agents", AgentViewSet, "agent")

@@ -162,7 +162,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.schema.ExactSchema",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "tasks_app.api.pagination.NewestFirst",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -178,11 +178,25 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Slipway",
     "DESCRIPTION": "Plan, confirm and apply Terraform configurations.",
     "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",  # from this server: no page calls another host
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1/",
+    "ENUM_NAME_OVERRIDES": {
+        "TaskStatus": "tasks_app.states.Status",
+        "SlotStatus": "pods_app.states.SlotStatus",
+        "PodPhase": "pods_app.states.PodPhase",
+        "RunPhase": [("plan", "plan"), ("apply", "apply")],
+        "PoolKind": "pods_app.states.PoolKind",
+        "CredentialKind": "tasks_app.models.project.AbstractCredential.Kind",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "tasks_app.api.schema.add_problems",
+        "agents_app.api.openapi.add_agents_api",
+    ],
 }
 
 # --- Background jobs: short, idempotent, never Terraform --------------------------------------

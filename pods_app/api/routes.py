@@ -2,6 +2,17 @@
 
 from rest_framework.routers import BaseRouter
 
+from pods_app.api import pools
+from pods_app.api.pods import PodViewSet, SlotViewSet
+from pods_app.api.work_directories import WorkDirectoryViewSet
+
 
 def register(router: BaseRouter) -> None:
     """Add this app's viewsets."""
+    add = router.register
+    add("pools", pools.PoolViewSet, "pool")
+    add(pools.TOKENS_PREFIX, pools.PoolTokenViewSet, "pool-token")
+    add(pools.CREDENTIALS_PREFIX, pools.PoolCredentialViewSet, "pool-credential")
+    add("pods", PodViewSet, "pod")
+    add("slots", SlotViewSet, "slot")
+    add("work-directories", WorkDirectoryViewSet, "work-directory")

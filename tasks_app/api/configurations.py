@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
@@ -43,7 +43,6 @@ class ConfigurationSerializer(serializers.ModelSerializer[ConfigurationVersion])
         ]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "string", "nullable": True})
     def get_created_by(self, row: ConfigurationVersion) -> str | None:
         return person(row.created_by)
 

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
@@ -52,7 +52,6 @@ class StateVersionSerializer(serializers.ModelSerializer[StateVersion]):
         ]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "string", "nullable": True})
     def get_created_by(self, row: StateVersion) -> str | None:
         return person(row.created_by)
 

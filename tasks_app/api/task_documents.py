@@ -91,7 +91,6 @@ class TaskSerializer(ExtendedSerializer):
         ]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "string", "nullable": True})
     def get_created_by(self, row: Task) -> str | None:
         return person(row.created_by)
 
@@ -184,7 +183,6 @@ class TaskDetailSerializer(TaskSerializer):
             "created_at": found.created_at,
         }
 
-    @extend_schema_field({"type": "string", "nullable": True})
     def get_acknowledged_by(self, row: Task) -> str | None:
         return person(row.acknowledged_by)
 

@@ -7,7 +7,7 @@ from typing import Any
 import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -54,7 +54,6 @@ class WorkspaceSerializer(ExtendedSerializer):
         ]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "string", "nullable": True})
     def get_locked_by(self, row: Workspace) -> str | None:
         return person(row.locked_by)
 
@@ -91,7 +90,6 @@ class StateLockSerializer(serializers.ModelSerializer[StateLock]):
         fields = ["id", "task", "user", "operation", "created_at", "released_at"]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "string", "nullable": True})
     def get_user(self, row: StateLock) -> str | None:
         return person(row.user)
 

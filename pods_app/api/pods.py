@@ -1,0 +1,210 @@
+"""Pods and their slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import DurationField, ExpressionWrapper, F, Prefetch, QuerySet
+from django.db.models.functions import Now
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from pods_app import services as service
+from pods_app.api.visibility import visible_pools, visible_project_ids
+from pods_app.models import ManagedPod, PodSlot
+from pods_app.states import PodPhase, PoolKind, SlotStatus
+from tasks_app.api.base import ApiViewSet, Input, is_schema
+from tasks_app.api.fields import ExtendedFilterSet
+from tasks_app.api.pagination import ByNumber
+
+#: Annotation: how long ago the agent was heard, in database time.
+AGE = ExpressionWrapper(Now() - F("last_heartbeat"), output_field=DurationField())
+
+
+class SlotSerializer(serializers.ModelSerializer[PodSlot]):
+    pod = serializers.UUIDField(source="pod_id", read_only=True)
+    pod_name = serializers.CharField(source="pod.pod_name", read_only=True)
+    pool = serializers.CharField(source="pod.pool.name", read_only=True)
+    task = serializers.SerializerMethodField(
+        help_text="Id of the task in it; null if idle, or of a project you may not see"
+    )
+
+    class Meta:
+        model = PodSlot
+        fields = ["id", "pod", "pod_name", "pool", "slot_id", "status", "task", "task_type"]
+        fields += ["updated_at"]
+        read_only_fields = fields
+
+    def get_task(self, row: PodSlot) -> str | None:
+        task = row.task
+        if task is None or task.workspace.project_id not in self.context["visible"]:
+            return None
+        return str(task.pk)
+
+
+class PodSerializer(serializers.ModelSerializer[ManagedPod]):
+    pool = serializers.CharField(source="pool.name", read_only=True)
+    heartbeat_age_seconds = serializers.SerializerMethodField()
+    engines = serializers.ListField(child=serializers.DictField(), read_only=True)
+    slots = SlotSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = ManagedPod
+        fields = [
+            "id",
+            "pod_name",
+            "pod_uid",
+            "pool",
+            "kind",
+            "phase",
+            "phase_reason",
+            "draining",
+            "agent_id",
+            "last_heartbeat",
+            "heartbeat_age_seconds",
+            "engines",
+            "disk_total_bytes",
+            "disk_free_bytes",
+            "slots",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+    def get_heartbeat_age_seconds(self, row: Any) -> float | None:
+        return None if row.age is None else round(row.age.total_seconds(), 1)
+
+
+class PodFilter(ExtendedFilterSet):
+    pool = django_filters.CharFilter("pool__name", help_text="Name of its pool")
+    phase = django_filters.MultipleChoiceFilter(
+        choices=PodPhase.choices, help_text="Left out: all that are not gone."
+    )
+    kind = django_filters.MultipleChoiceFilter(choices=PoolKind.choices)
+    draining = django_filters.BooleanFilter()
+
+    class Meta:
+        model = ManagedPod
+        fields: list[str] = []
+
+    def filter_queryset(self, queryset: QuerySet[ManagedPod]) -> QuerySet[ManagedPod]:
+        """Leave gone pods out unless they are asked for."""
+        found: QuerySet[ManagedPod] = super().filter_queryset(queryset)
+        if self.form.cleaned_data.get("phase"):
+            return found
+        return found.exclude(phase=PodPhase.GONE)
+
+
+class SlotFilter(ExtendedFilterSet):
+    pool = django_filters.CharFilter("pod__pool__name", help_text="Name of its pool")
+    pod = django_filters.UUIDFilter("pod_id", help_text="Id of its pod")
+    status = django_filters.MultipleChoiceFilter(choices=SlotStatus.choices)
+
+    class Meta:
+        model = PodSlot
+        fields: list[str] = []
+
+
+class DrainReason(Input):
+    reason = serializers.CharField(max_length=500, help_text="Why, for those who wait.")
+
+
+class UndrainReason(Input):
+    reason = serializers.CharField(max_length=500, allow_blank=True, default="")
+
+
+class KnowsVisible(ApiViewSet):
+    """Hides tasks of projects that the caller may not see."""
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        """Return the context, with the ids of the visible projects."""
+        context = super().get_serializer_context()
+        visible = set() if is_schema(self) else visible_project_ids(self.request.user)
+        return {**context, "visible": visible}
+
+
+def slots() -> QuerySet[PodSlot]:
+    """Return slots with what their documents show."""
+    return PodSlot.objects.select_related("pod__pool", "task__workspace").only(
+        "slot_id",
+        "status",
+        "task_type",
+        "updated_at",
+        "pod__pod_name",
+        "pod__pool__name",
+        "task__workspace__project_id",
+    )
+
+
+class PodViewSet(KnowsVisible):
+    """Pods: each an agent with its slots."""
+
+    queryset = ManagedPod.objects.all()
+    serializer_class = PodSerializer
+    filterset_class = PodFilter
+
+    def get_queryset(self) -> QuerySet[ManagedPod]:
+        if is_schema(self):
+            return ManagedPod.objects.none()
+        return (
+            ManagedPod.objects.filter(pool__in=visible_pools(self.request.user))
+            .select_related("pool")
+            .prefetch_related(Prefetch("slots", slots().order_by("slot_id")))
+            .annotate(age=AGE)
+        )
+
+    def list(self, request: Request) -> Response:
+        """List the pods of the pools you may see, newest first."""
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """Show a pod with its slots."""
+        return self.answer(self.get_object())
+
+    @extend_schema(request=DrainReason, responses=PodSerializer)
+    @action(detail=True, methods=["post"])
+    def drain(self, request: Request, pk: str) -> Response:
+        """Give the pod no new work; what runs or waits in it stays."""
+        return self._changed(service.drain_pod, self.input(DrainReason))
+
+    @extend_schema(request=UndrainReason, responses=PodSerializer)
+    @action(detail=True, methods=["post"])
+    def undrain(self, request: Request, pk: str) -> Response:
+        """Let the pod take work again."""
+        return self._changed(service.undrain_pod, self.input(UndrainReason))
+
+    def _changed(self, change: Any, values: dict[str, Any]) -> Response:
+        change(actor=self.actor, pod_id=self.get_object().pk, **values)
+        return self.answer(self.get_object())
+
+
+class SlotViewSet(KnowsVisible):
+    """Places for work: the one truth about what is occupied."""
+
+    queryset = PodSlot.objects.all()
+    serializer_class = SlotSerializer
+    filterset_class = SlotFilter
+    pagination_class = ByNumber
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def get_queryset(self) -> QuerySet[PodSlot]:
+        if is_schema(self):
+            return PodSlot.objects.none()
+        return (
+            slots()
+            .filter(pod__pool__in=visible_pools(self.request.user))
+            .exclude(pod__phase=PodPhase.GONE)
+        )
+
+    def list(self, request: Request) -> Response:
+        """List the slots of the pools you may see, newest first."""
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """Show a slot."""
+        return self.answer(self.get_object())

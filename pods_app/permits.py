@@ -17,10 +17,11 @@ from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
+from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import state_position
+from tasks_app.services.state import locked_state_position
 from tasks_app.states import Status
-from tasks_app.transitions import transition
+from tasks_app.transitions import lock_task, transition
 
 
 def grant(
@@ -50,9 +51,12 @@ def grant(
     """
     actor = Actor.agent(pod.agent_id)
     void: PlanVoid | None = None
-    with transaction.atomic():
+    with transaction.atomic():  # locks in order: task, workspace, pool, pod, slot, lease
+        task = lock_task(get_lease(lease_id, epoch, pod).task_id)
+        own_state = task.has_own_state
+        position = locked_state_position(task.workspace) if own_state else None
+        open_pool, heard = pool_accepts_work(pod.pool_id), pod_is_heard(pod.pk)
         lease = get_lease(lease_id, epoch, pod, lock=True)
-        task = lease.task
         validity = float(settings.SLIPWAY.permit_seconds_kept)
         granted = (
             ApplyPermit.objects.filter(task=task)
@@ -65,10 +69,10 @@ def grant(
             raise PermitRefused(
                 "The permit of this task was granted before; it is never granted twice."
             )
-        _check_lease(lease)
-        if not pool_accepts_work(lease.slot.pod.pool_id):
+        _check_lease(lease, task)
+        if not open_pool:
             raise PermitRefused("The pool is frozen; the apply waits until the freeze ends.")
-        if not pod_is_heard(pod.pk):
+        if not heard:
             raise PermitRefused("The agent was declared lost; its work goes elsewhere.")
         if task.workspace.locked_at:
             raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
@@ -79,9 +83,8 @@ def grant(
             raise PermitRefused(
                 "What lies on the agent is not what was confirmed: plan hash or manifest differ."
             )
-        own_state = task.has_own_state
         planned_on = (confirmation.state_lineage, confirmation.state_serial)
-        if own_state and state_position(task.workspace) != planned_on:
+        if own_state and position != planned_on:
             # The refusal must survive: the task fails here, outside the raise. Its lease is
             # released by that, and ends when the agent reports its process gone.
             void = PlanVoid("The state changed after the plan was confirmed; plan again.")
@@ -117,11 +120,11 @@ def grant(
     return validity
 
 
-def _check_lease(lease: Lease) -> None:
+def _check_lease(lease: Lease, task: Task) -> None:
     if lease.state != LeaseState.LIVE or lease.phase != LeasePhase.APPLY:
         raise PermitRefused("The lease is not one of an apply, or it is ending.")
-    if lease.task.status != Status.CONFIRMED:
-        raise PermitRefused(f"The task is {lease.task.status}, not confirmed.")
+    if task.status != Status.CONFIRMED:
+        raise PermitRefused(f"The task is {task.status}, not confirmed.")
 
 
 def _in_seconds(seconds: float) -> ExpressionWrapper:

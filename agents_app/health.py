@@ -90,6 +90,8 @@ def check_agents(actor: Actor = HEALTH, *, dry_run: bool = False) -> list[Manage
     lost = []
     for pod, age in silent_pods():
         cause = f"no heartbeat for {int(age.total_seconds())} s"
-        if dry_run or lose_pod(pod.pk, actor=actor, cause=cause):
+        if dry_run or lose_pod(
+            pod.pk, actor=actor, cause=cause, silent_seconds=settings.SLIPWAY.agent_lost_seconds
+        ):
             lost.append(pod)
     return lost

@@ -16,6 +16,7 @@ from pods_app.locking import lock_pod
 from pods_app.models import ManagedPod, PodSlot, Pool, PoolToken
 from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease, resumed
+from pods_app.services import pod_is_gone
 from pods_app.states import LeasePhase, PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.exceptions import NotPermitted
@@ -103,20 +104,22 @@ def register_pod(
 ) -> ManagedPod:
     """Enter an agent's pod, or the same pod again after its agent restarted.
 
-    A pod of the same name with another UID is its successor: the old one is gone.
+    A pod of the same name with another UID is its successor: the old one is gone, and its work
+    is returned.
 
     Args:
+        slots: how many the agent offers; the pool's ``slots_per_pod`` is the most it gets.
         agent_id: of the agent in it; kept when the pod is known.
     """
     actor = Actor.agent(agent_id)
     with transaction.atomic():
-        Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
-        for former in ManagedPod.objects.filter(pool=pool, pod_name=pod_name).exclude(
-            Q(pod_uid=pod_uid) | Q(phase=PodPhase.GONE)
+        pool = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
+        for former_id in (
+            ManagedPod.objects.filter(pool=pool, pod_name=pod_name)
+            .exclude(Q(pod_uid=pod_uid) | Q(phase=PodPhase.GONE))
+            .values_list("pk", flat=True)
         ):
-            ManagedPod.objects.filter(pk=former.pk).update(
-                phase=PodPhase.GONE, phase_reason="another pod took its name"
-            )
+            pod_is_gone(former_id, actor=actor, cause="another pod took its name")
         pod, created = ManagedPod.objects.get_or_create(
             pool=pool,
             pod_uid=pod_uid,
@@ -128,10 +131,24 @@ def register_pod(
         )
         pod.agent_id = pod.agent_id or str(agent_id)
         pod.pod_name, pod.engines, pod.phase = pod_name, engines, PodPhase.ONLINE
-        pod.phase_reason = ""
-        pod.save(update_fields=["agent_id", "pod_name", "engines", "phase", "phase_reason"])
+        # Whoever asked it to end asked the former process; an operator's draining stays.
+        pod.ending = False
+        if not pod.draining:
+            pod.phase_reason = ""
+        pod.slot_limit = min(slots, pool.slots_per_pod)
+        pod.save(
+            update_fields=[
+                "agent_id",
+                "pod_name",
+                "engines",
+                "phase",
+                "phase_reason",
+                "ending",
+                "slot_limit",
+            ]
+        )
         ManagedPod.objects.filter(pk=pod.pk).update(last_heartbeat=ClockTimestamp())
-        add_slots(pod, min(slots, pool.slots_per_pod))
+        add_slots(pod, pod.slot_limit)
         record(
             "pod.registered",
             actor=actor,
@@ -158,7 +175,11 @@ def heartbeat(
     disk_free_bytes: int,
     draining: bool,
 ) -> None:
-    """Store a heartbeat in database time; a lost pod is online again."""
+    """Store a heartbeat in database time; a lost pod is online again.
+
+    Args:
+        draining: the agent was asked by a signal to end, and takes no new work.
+    """
     ManagedPod.objects.filter(pk=pod.pk).update(
         last_heartbeat=ClockTimestamp(),
         engines=engines,
@@ -166,22 +187,24 @@ def heartbeat(
         disk_total_bytes=disk_total_bytes,
         disk_free_bytes=disk_free_bytes,
     )
-    returned = ManagedPod.objects.filter(
-        pk=pod.pk, phase__in=[PodPhase.LOST, PodPhase.STARTING]
-    ).update(phase=PodPhase.ONLINE, phase_reason="")
+    # Looked at only if it was away: 200 agents send 40 heartbeats a second.
+    away = [PodPhase.LOST, PodPhase.STARTING]
+    returned = pod.phase in away and ManagedPod.objects.filter(pk=pod.pk, phase__in=away).update(
+        phase=PodPhase.ONLINE, phase_reason=""
+    )
     if returned and pod.phase == PodPhase.LOST:
         record("pod.returned", actor=Actor.agent(pod.agent_id), data={"pod": pod.pod_name})
-    if draining and not pod.draining:
+    if draining != pod.ending:
         with transaction.atomic():
             lock_pod(pod.pk)
-            ManagedPod.objects.filter(pk=pod.pk).update(
-                draining=True, phase_reason="its agent was asked to end"
-            )
+            ManagedPod.objects.filter(pk=pod.pk).update(ending=draining)
+    if returned:
+        notify_controller()
 
 
 #: A lease the agent once named and names no more is lost after so many seconds.
 FORGOTTEN_SECONDS = 20
-#: Work the agent was given and never took up is returned after so many seconds.
+#: Work that the agent never named since it was given is returned after so many seconds.
 UNCLAIMED_SECONDS = 60
 
 
@@ -194,6 +217,8 @@ def report_leases(pod: ManagedPod, lease_ids: Iterable[UUID]) -> None:
     named = set(lease_ids)
     actor = Actor.agent(pod.agent_id)
     mine = unended().filter(slot__pod=pod).select_related("task", "slot__pod")
+    if not mine:
+        return
     mine.filter(pk__in=named).update(reported_at=ClockTimestamp())
     for lease in mine:
         unknown = lease.phase == LeasePhase.APPLY and lease.task.status == Status.APPLY_UNKNOWN
@@ -204,8 +229,8 @@ def report_leases(pod: ManagedPod, lease_ids: Iterable[UUID]) -> None:
 
 
 def _forgotten() -> Q:
+    # Delivered or not: an agent that was handed work and does not name it did not take it up.
     return Q(reported_at__lt=ClockTimestamp() - timedelta(seconds=FORGOTTEN_SECONDS)) | Q(
-        delivered_at=None,
         reported_at=None,
         phase_at__lt=ClockTimestamp() - timedelta(seconds=UNCLAIMED_SECONDS),
     )

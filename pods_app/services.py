@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
 
 from pods_app.leases import unended
-from pods_app.locking import lock_pod
+from pods_app.locking import lock_pod, lock_pool
 from pods_app.models import ManagedPod, Pool, PoolAssignment, PoolCredential, TaskPlacement
+from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease
 from pods_app.states import PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.exceptions import InvalidInput, NotFound
 from tasks_app.keyring import keyring
 from tasks_app.models import Task, Workspace
+from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
 from tasks_app.services.credentials import check_credential
 from tasks_app.transitions import record
@@ -110,25 +114,89 @@ def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
         pod.draining, pod.phase_reason = False, ""
         pod.save(update_fields=["draining", "phase_reason"])
         record("pod.undrained", actor=actor, cause=reason, data={"pod": pod.pod_name})
+        notify_controller()
     return pod
 
 
-def lose_pod(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
+def set_pool_frozen(*, actor: Actor, pool: Pool, frozen: bool, reason: str) -> Pool:
+    """Freeze a pool, so that it starts nothing and grants no permit, or let it go on.
+
+    What runs goes on running. Once this has returned, nothing that saw the pool as open can
+    still start: claims and permits hold the pool's row until their commit.
+
+    Raises:
+        NotFound, NotPermitted; InvalidInput: no reason.
+    """
+    require(actor, Action.OPERATE, None)
+    if not reason.strip():
+        raise InvalidInput("Say why.", field="reason")
+    with transaction.atomic():
+        try:
+            pool = lock_pool(pool.pk)
+        except Pool.DoesNotExist:
+            raise NotFound("There is no such pool any more.") from None
+        if pool.frozen != frozen:
+            pool.frozen = frozen
+            pool.save(update_fields=["frozen"])
+            record(
+                "pool.frozen" if frozen else "pool.unfrozen",
+                actor=actor,
+                cause=reason,
+                data={"pool": pool.name},
+            )
+            notify_controller()
+    return pool
+
+
+def lose_pod(
+    pod_id: UUID, *, actor: Actor, cause: str, silent_seconds: float | None = None
+) -> bool:
     """Declare a pod's agent lost and return its work, lease by lease.
 
+    Args:
+        silent_seconds: only if it was silent for so long, judged again under the pod's lock: a
+            heartbeat may have come since somebody found it silent.
+
     Returns:
-        False when it was lost before.
+        False when it was lost before, or is not silent.
     """
     with transaction.atomic():
         pod = lock_pod(pod_id)
         if pod.phase in {PodPhase.LOST, PodPhase.GONE}:
             return False
+        if silent_seconds is not None:
+            limit = ClockTimestamp() - timedelta(seconds=silent_seconds)
+            if not ManagedPod.objects.filter(pk=pod_id, last_heartbeat__lt=limit).exists():
+                return False
         pod.phase, pod.phase_reason = PodPhase.LOST, cause
         pod.save(update_fields=["phase", "phase_reason"])
         record("pod.lost", actor=actor, cause=cause, data={"pod": pod.pod_name})
-    for lease_id in unended().filter(slot__pod_id=pod_id).values_list("pk", flat=True):
-        lose_lease(lease_id, actor=actor, cause=cause)
+    _return_work(pod_id, actor, cause)
     return True
+
+
+def pod_is_gone(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
+    """Note that a pod is gone for ever; its work is returned once that is committed.
+
+    Returns:
+        False when it was gone before.
+    """
+    with transaction.atomic():
+        pod = lock_pod(pod_id)
+        if pod.phase == PodPhase.GONE:
+            return False
+        pod.phase, pod.phase_reason = PodPhase.GONE, cause
+        pod.save(update_fields=["phase", "phase_reason"])
+        record("pod.gone", actor=actor, cause=cause, data={"pod": pod.pod_name})
+        # Tasks come before pods in the lock order. Should this not happen, the controller's
+        # pass `return_lost_work` does it.
+        transaction.on_commit(partial(_return_work, pod_id, actor, cause), robust=True)
+    return True
+
+
+def _return_work(pod_id: UUID, actor: Actor, cause: str) -> None:
+    for lease_id in list(unended().filter(slot__pod_id=pod_id).values_list("pk", flat=True)):
+        lose_lease(lease_id, actor=actor, cause=cause)
 
 
 def set_pool_credential(

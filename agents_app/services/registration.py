@@ -49,7 +49,7 @@ def register(pool_token: str, message: RegisterRequest) -> RegisterReply:
         agent_token=token,
         incarnation=installation().incarnation,
         base_path=str(slipway.work_directory),
-        slots=pod.slots.count(),
+        slots=pod.slot_limit,
         heartbeat_seconds=slipway.heartbeat_seconds,
         poll_seconds=slipway.poll_seconds,
         bundle_bytes_max=slipway.bundle_bytes_max,

@@ -3,10 +3,11 @@ from datetime import timedelta
 
 import pytest
 
-from pods_app.incarnation import installation
+from pods_app.incarnation import begin_incarnation, installation
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.services import drain_pod, lose_pod
 from pods_app.states import DirectoryState, PodPhase
+from tasks_app.actors import Actor
 from tasks_app.ids import uuid7
 from tasks_app.models import Event
 from tasks_app.models.base import ClockTimestamp
@@ -63,7 +64,7 @@ def test_draining_goes_both_ways(agent, admin):
 
 def test_an_agent_that_ends_gets_no_new_work(agent):
     assert agent.heartbeat(draining=True).json["draining"] is True
-    assert agent.pod.draining
+    assert (agent.pod.ending, agent.pod.draining) == (True, False)
 
 
 def test_a_named_lease_is_noted(agent, planning):
@@ -123,9 +124,21 @@ def test_a_lease_this_database_does_not_know_puts_it_in_doubt(agent, planning, w
     assert agent.heartbeat(directories=[orphan]).json["delete_directories"] == []
 
 
-def test_another_incarnation_raises_no_doubt(agent):
-    agent.heartbeat(incarnation=str(uuid.uuid4()), newest_lease=str(uuid7()))
+def test_a_former_incarnation_raises_no_doubt(agent):
+    former = str(installation().incarnation)
+    begin_incarnation(actor=Actor.system("test"))
+    agent.heartbeat(incarnation=former, newest_lease=str(uuid7()))
     assert not installation().doubt
+
+
+def test_an_incarnation_that_the_database_never_heard_of_does(agent):
+    """The copy that was restored is older than the last begin_incarnation."""
+    unheard = str(uuid.uuid4())
+    agent.heartbeat(incarnation=unheard, newest_lease=str(uuid7()))
+    assert installation().doubt
+    begin_incarnation(actor=Actor.system("test"))
+    agent.heartbeat(incarnation=unheard, newest_lease=str(uuid7()))
+    assert not installation().doubt, "it ends for agents that have not heard of the new one yet"
 
 
 def test_an_unknown_apply_that_is_named_is_applying_again(agent, admin):

@@ -120,6 +120,7 @@ def test_a_permitted_apply_is_unknown_and_never_retried(applying):
 def test_the_same_lease_reports_again(applying):
     pod = lose(applying)
     lease = leases.lease_of(applying)
+    pod.refresh_from_db()
     heartbeat(
         pod,
         engines=pod.engines,
@@ -151,14 +152,12 @@ def test_a_verdict_fences_the_lease(applying, admin):
 
 
 def test_an_expired_permit_without_a_lock_proves_that_nothing_was_applied(applying):
-    from pods_app.controller import settle_unknown_applies
-
     lose(applying)
-    settle_unknown_applies()
+    outcomes.return_lost_work(actor=SYSTEM)
     applying.refresh_from_db()
     assert applying.status == Status.APPLY_UNKNOWN, "the permit is still valid"
     ApplyPermit.objects.update(expires_at=ClockTimestamp() - timedelta(seconds=1))
-    settle_unknown_applies()
+    outcomes.return_lost_work(actor=SYSTEM)
     applying.refresh_from_db()
     assert applying.status == Status.FAILED
     assert "nothing was applied" in applying.error

@@ -27,13 +27,17 @@ def installation() -> Installation:
 
 
 def doubt_if_unknown(pod: ManagedPod, incarnation: UUID, leases: set[UUID]) -> bool:
-    """Stop permits when an agent of this incarnation knows leases that the database does not.
+    """Stop permits when an agent knows leases that the database does not.
+
+    Only what an agent had in an earlier incarnation proves nothing. One that this database
+    never heard of proves as much as the present one: the copy that was restored is older than
+    the last `begin_incarnation`.
 
     Returns:
         Whether the database is older than reality.
     """
     row = installation()
-    if incarnation != row.incarnation or not leases:
+    if str(incarnation) in row.former or not leases:
         return False
     unknown = leases - set(Lease.objects.filter(pk__in=leases).values_list("pk", flat=True))
     if not unknown:
@@ -43,13 +47,19 @@ def doubt_if_unknown(pod: ManagedPod, incarnation: UUID, leases: set[UUID]) -> b
         "from an older copy. No apply is permitted until `manage.py begin_incarnation`."
     )
     with transaction.atomic():
-        if Installation.objects.filter(pk=row.pk, doubt="").update(doubt=sentence):
+        row = Installation.objects.select_for_update().get(pk=row.pk)
+        if incarnation != row.incarnation and str(incarnation) not in row.former:
+            # From here on it is one of the past: the doubt must not come back after it ended.
+            row.former = [*row.former, str(incarnation)]
+        if not row.doubt:
+            row.doubt = sentence
             record(
                 "installation.doubted",
                 actor=Actor.agent(pod.agent_id),
                 cause=sentence,
                 data={"leases": sorted(map(str, unknown))},
             )
+        row.save(update_fields=["former", "doubt"])
     return True
 
 
@@ -80,15 +90,29 @@ def begin_incarnation(*, actor: Actor) -> dict[str, int]:
                     transition(task, Status.FAILED, actor=actor, cause=cause, error=cause)
                     counts["failed"] += 1
                 case Status.APPLYING:
-                    transition(task, Status.APPLY_UNKNOWN, actor=actor, cause=cause)
+                    transition(
+                        task,
+                        Status.APPLY_UNKNOWN,
+                        actor=actor,
+                        cause=cause,
+                        waiting_reason="Waits for its agent to report again, or for a person's "
+                        f"verdict: {cause}",
+                    )
                     counts["unknown"] += 1
                 case Status.PLANNING:
-                    transition(task, Status.PENDING, actor=actor, cause=cause)
+                    transition(
+                        task,
+                        Status.PENDING,
+                        actor=actor,
+                        cause=cause,
+                        waiting_reason="Waits to be planned again",
+                    )
                     counts["back"] += 1
     with transaction.atomic():
         row = Installation.objects.select_for_update().get(pk=installation().pk)
+        row.former = [*row.former, str(row.incarnation)]
         row.incarnation, row.doubt = uuid7(), ""
-        row.save(update_fields=["incarnation", "doubt"])
+        row.save(update_fields=["incarnation", "former", "doubt"])
         Installation.objects.filter(pk=row.pk).update(began_at=ClockTimestamp())
         record("installation.incarnation_began", actor=actor, data=counts)
     return counts

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from django.db import DatabaseError, close_old_connections, connection
+import psycopg
+from django.db import Error, close_old_connections, connection
 
 from pods_app.dispatch import DISPATCH
-from pods_app.leases import release
+from pods_app.leases import release_hold, repair_slots
 from pods_app.models import Lease, Pool
-from pods_app.notify import CONTROLLER_CHANNEL
-from pods_app.outcomes import lose_lease
+from pods_app.notify import CONTROLLER_CHANNEL, listener
+from pods_app.outcomes import return_lost_work
 from pods_app.queue import dispatch_pass
 from pods_app.reconcile import reconcile_pods
 from pods_app.states import LeasePhase, LeaseState
@@ -47,26 +49,23 @@ def end_expired_holds() -> int:
         phase=LeasePhase.HOLD,
         task__status=Status.APPLY_PENDING,
         task__keep_warm_until__lt=ClockTimestamp(),
-    ).select_related("task", "slot__pod")
+    )
+    reason = "nobody confirmed the plan while it was kept warm"
     return sum(
-        release(lease, actor=DISPATCH, reason="nobody confirmed the plan while it was kept warm")
-        for lease in expired
+        release_hold(lease_id, actor=DISPATCH, reason=reason)
+        for lease_id in list(expired.values_list("pk", flat=True))
     )
 
 
-def settle_unknown_applies() -> None:
-    """Fail unknown applies once the second gate proves that they applied nothing."""
-    leases = Lease.objects.filter(
-        state=LeaseState.LIVE, phase=LeasePhase.APPLY, task__status=Status.APPLY_UNKNOWN
-    )
-    for lease_id in leases.values_list("pk", flat=True):
-        lose_lease(lease_id, actor=DISPATCH, cause="the agent vanished after the permit")
+def _return_lost_work() -> int:
+    return return_lost_work(actor=DISPATCH)
 
 
 _passes: dict[str, Callable[[], object]] = {
     "pods": _reconcile_all,
     "expired holds": end_expired_holds,
-    "unknown applies": settle_unknown_applies,
+    "lost work": _return_lost_work,
+    "slots": repair_slots,
     "directories": forget_directories_of_gone_pods,
     "dispatch": dispatch_pass,
 }
@@ -79,47 +78,53 @@ def register_pass(name: str, function: Callable[[], object]) -> None:
     _passes["dispatch"] = dispatch
 
 
-def controller_pass() -> None:
-    """Do once what the controller does each tick; a failing pass does not stop the others."""
-    for name, function in _passes.items():
+def controller_pass(go_on: Callable[[], bool] = lambda: True) -> None:
+    """Do once what the controller does each tick; a failing pass does not stop the others.
+
+    Args:
+        go_on: asked before each pass; False ends the round, because somebody else took over.
+    """
+    for name, function in list(_passes.items()):
+        if not go_on():
+            return
         try:
             function()
         except Exception:
             log.exception("the controller's pass %r failed", name)
+            connection.close()  # whatever state it is in; the next query opens another
 
 
 def run(stop: threading.Event) -> None:
     """Be the controller, or stand by, until ``stop`` is set."""
     holder, active = new_holder(), False
-    try:
-        while not stop.is_set():
-            try:
-                now_active = acquire(LEASE, holder, LEASE_SECONDS)
-                if now_active != active:
-                    active = now_active
-                    log.info("controller is %s", "active" if active else "standing by")
-                if active:
-                    controller_pass()
-                _wait(stop, TICK_SECONDS)
-            except DatabaseError as error:
-                log.warning("the database is not reachable: %s", error)
-                active = False
-                connection.close()
-                stop.wait(TICK_SECONDS)
-    finally:
+
+    def mine() -> bool:
+        return not stop.is_set() and acquire(LEASE, holder, LEASE_SECONDS)
+
+    while not stop.is_set():
         try:
-            give_back(LEASE, holder)
-        except DatabaseError:
-            log.info("the controller's lease expires by itself")
-        close_old_connections()
+            with listener(CONTROLLER_CHANNEL, "slipway controller") as events:
+                while not stop.is_set():
+                    if active != (active := mine()) and not stop.is_set():
+                        log.info("controller is %s", "active" if active else "standing by")
+                    if active:
+                        controller_pass(mine)
+                    _wait(events)
+        except (psycopg.Error, Error, OSError) as error:
+            # A restart of the database, a failover: whoever comes back first is the controller.
+            log.warning("the database is not reachable, trying again: %s", error)
+            active = False
+            connection.close()
+            stop.wait(TICK_SECONDS)
+    try:
+        give_back(LEASE, holder)
+    except Error:
+        log.info("the controller's lease expires by itself")
+    close_old_connections()
 
 
-def _wait(stop: threading.Event, seconds: float) -> None:
-    """Sleep until an event or the next tick."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"LISTEN {CONTROLLER_CHANNEL}")
-        driver = cursor.connection
-        for _ in driver.notifies(timeout=seconds, stop_after=1):
-            break
-    if stop.is_set():
-        return
+def _wait(events: psycopg.Connection[Any]) -> None:
+    """Return at the next event or tick. Events that came together are one."""
+    for _ in events.notifies(timeout=TICK_SECONDS, stop_after=1):
+        for _ in events.notifies(timeout=0):
+            pass

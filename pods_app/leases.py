@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 from django.dispatch import Signal
 
@@ -194,6 +194,50 @@ def end(lease: Lease, *, actor: Actor, reason: str) -> bool:
         notify_agent(lease.slot.pod.agent_id)
         lease_ended.send(sender=Lease, lease=lease)
     return bool(ended)
+
+
+_BROKEN = """
+SELECT slot.id, lease.id FROM pods_app_podslot slot
+LEFT JOIN pods_app_lease lease ON lease.slot_id = slot.id AND lease.state <> 'ended'
+WHERE lease.task_id IS DISTINCT FROM slot.task_id
+   OR (lease.id IS NULL) <> (slot.status = 'idle')
+"""
+
+
+def repair_slots() -> int:
+    """Make slots agree with their leases again, should they ever differ; returns how many.
+
+    One statement sees one moment, and both are written in one transaction: a difference is an
+    accident, such as a row changed by hand, and would block or doubly use the slot for ever.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_BROKEN)
+        broken = cursor.fetchall()
+    return sum(_repair(slot_id, lease_id) for slot_id, lease_id in broken)
+
+
+def _repair(slot_id: int, lease_id: UUID | None) -> bool:
+    with transaction.atomic():
+        if lease_id is not None:
+            lock_task(Lease.objects.values_list("task_id", flat=True).get(pk=lease_id))
+        slot = PodSlot.objects.select_for_update(of=("self",)).select_related("pod").get(pk=slot_id)
+        lease = unended(slot.leases.select_related("task")).first()
+        if getattr(lease, "pk", None) != lease_id:
+            return False  # it changed meanwhile
+        held = lease is not None and lease.phase == LeasePhase.HOLD
+        busy = SlotStatus.RESERVED if held else SlotStatus.RUNNING
+        slot.status = busy if lease else SlotStatus.IDLE
+        slot.task = lease.task if lease else None
+        slot.task_type = lease.task.type if lease else ""
+        slot.save(update_fields=["status", "task", "task_type"])
+        record(
+            "slot.repaired",
+            actor=Actor.system("reconcile"),
+            task=slot.task,
+            lease=lease,
+            data={"pod": slot.pod.pod_name, "slot": slot.slot_id, "status": slot.status},
+        )
+    return True
 
 
 def wishes(pod: ManagedPod) -> list[Wish]:

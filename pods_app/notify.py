@@ -1,5 +1,11 @@
 """Wakes: NOTIFY in the caller's transaction, so that a wake never precedes its cause."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from django.conf import settings
 from django.db import connection
 
 AGENTS_CHANNEL = "slipway_agents"
@@ -19,3 +25,33 @@ def notify_controller() -> None:
 def _notify(channel: str, payload: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
+
+
+def listener(channel: str, name: str) -> psycopg.Connection[Any]:
+    """Open a connection of its own that listens on ``channel``; use it as a context.
+
+    Direct where a pooler is in the way of LISTEN.
+
+    Args:
+        name: shown by PostgreSQL as the connection's application.
+
+    Raises:
+        psycopg.Error: the database is not reachable.
+    """
+    options: dict[str, Any] = {
+        "autocommit": True,
+        "connect_timeout": 5,
+        "application_name": name,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    if settings.SLIPWAY.database_direct_url:
+        opened = psycopg.connect(settings.SLIPWAY.database_direct_url, **options)
+    else:
+        own = connection.get_connection_params()
+        for unknown in ("cursor_factory", "context", "prepare_threshold"):
+            own.pop(unknown, None)
+        opened = psycopg.connect(**{**own, **options})
+    opened.execute(f"LISTEN {channel}")
+    return opened

@@ -145,7 +145,7 @@ def read_manifest(bundle: Path) -> str:
 
 def _restore_file(tar: tarfile.TarFile, member: tarfile.TarInfo, config: Path) -> None:
     path = PurePosixPath(member.name)
-    if path.parts[:1] != (_FILES,) or ".." in path.parts or path.is_absolute():
+    if path.parts[:1] != (_FILES,) or len(path.parts) < 2 or ".." in path.parts:
         raise PlanUnusable(f"The stored plan bundle holds a strange path: {member.name[:100]}.")
     target = config.joinpath(*path.parts[1:])
     folders = [config.joinpath(*path.parts[1:end]) for end in range(2, len(path.parts))]

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from urllib.parse import quote
 from agents_app.runner.errors import StepFailed
 from agents_app.schema import Credential, Job
 from tasks_app.environment_names import refusal
+from tasks_app.redaction import secrets_in
 
 #: Programs that provisioners, Git and SSH need; the only variable taken from the agent.
 _PATH = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
 #: Rides out an outage of the state endpoint (reliability F13).
 _HTTP_RETRIES = "60"
+#: A socket's path has at most 107 bytes, its own name up to 30 of them.
+_SOCKET_FOLDER_BYTES_MAX = 75
+_ELSEWHERE = "tmp-elsewhere"
+_PREFIX = "slipway-run-"
 _SECRETS = "secrets.json"
 _PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 #: Linux takes no longer string in an environment (MAX_ARG_STRLEN), its end included.
@@ -36,6 +42,12 @@ class PrivateHome:
     def cli_config(self) -> Path:
         return self.path / "terraform.rc"
 
+    @property
+    def temporary(self) -> Path:
+        """Where providers make their sockets: in HOME, or elsewhere if its path is too long."""
+        elsewhere = self.path / _ELSEWHERE
+        return Path(elsewhere.read_text()) if elsewhere.exists() else self.path / "tmp"
+
 
 @contextmanager
 def private_home(path: Path, job: Job, *, adopt: bool = False) -> Iterator[PrivateHome]:
@@ -49,6 +61,8 @@ def private_home(path: Path, job: Job, *, adopt: bool = False) -> Iterator[Priva
             remove_home(path)
             (path / "tmp").mkdir(parents=True, mode=0o700)
             path.chmod(0o700)
+            if len(os.fsencode(path / "tmp")) > _SOCKET_FOLDER_BYTES_MAX:
+                (path / _ELSEWHERE).write_text(tempfile.mkdtemp(prefix=_PREFIX))
             # An init writes its own; Terraform warns about a missing file.
             PrivateHome(path).cli_config.write_text("disable_checkpoint = true\n")
             _write_credentials(path, job)
@@ -62,6 +76,9 @@ def private_home(path: Path, job: Job, *, adopt: bool = False) -> Iterator[Priva
 
 def remove_home(path: Path) -> None:
     """Delete a run's HOME, whoever left it."""
+    temporary = PrivateHome(path).temporary
+    if temporary.name.startswith(_PREFIX) and temporary.is_absolute():  # a torn file is neither
+        shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -127,7 +144,7 @@ def build(job: Job, home: PrivateHome) -> dict[str, str]:
     environment |= {
         "PATH": _PATH,
         "HOME": str(home.path),
-        "TMPDIR": str(home.path / "tmp"),
+        "TMPDIR": str(home.temporary),
         "LANG": "C.UTF-8",
         "TF_IN_AUTOMATION": "1",
         "TF_INPUT": "0",
@@ -176,8 +193,8 @@ def _token_name(credential: Credential) -> str:
 
 def secrets_of(job: Job) -> list[str]:
     """Return every value of a job that must not appear in a log."""
-    values = [v.value for v in job.variables if v.sensitive]
-    values += [v.value for v in job.environment if v.sensitive]
+    values = [s for v in job.variables if v.sensitive for s in secrets_in(v.value, hcl=v.hcl)]
+    values += [s for v in job.environment if v.sensitive for s in secrets_in(v.value)]
     values += [credential.secret for credential in job.credentials]
     if job.backend:
         values.append(job.backend.password)

@@ -17,7 +17,7 @@ from agents_app.runner.engines import LocalEngine, discover
 from agents_app.runner.environment import secrets_of
 from agents_app.runner.errors import PermitDenied
 from agents_app.runner.log import RunLog
-from agents_app.runner.plan import PlanOutcome
+from agents_app.runner.plan import PlanOutcome, run_plan
 from agents_app.runner.providers import ProviderMirror
 from agents_app.runner.run import Run
 from agents_app.runner.workdir import WorkDirectory
@@ -26,6 +26,7 @@ from agents_app.schema import (
     Artifact,
     EnvironmentVariable,
     Job,
+    Outcome,
     PlanReference,
     StateBackend,
     Step,
@@ -170,6 +171,13 @@ class Bench:
     lease_id: UUID = field(default_factory=uuid4)
     steps: list[Step] = field(default_factory=list)
     on_step: Callable[[Step], None] = lambda step: None
+    runs: list[Run] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Give back what the runs hold."""
+        for run in self.runs:
+            run.log.close()
+            run.directory.release()
 
     @property
     def directory(self) -> WorkDirectory:
@@ -193,7 +201,7 @@ class Bench:
         one = self.job.model_copy(update={"plan": plan})
         journal = self.journal(phase)
         journal.hook = hook
-        return Run(
+        run = Run(
             lease_id=self.lease_id,
             epoch=1,
             job=one,
@@ -206,6 +214,8 @@ class Bench:
             report=self._report,
             bundle_bytes_max=self.bundle_bytes_max,
         )
+        self.runs.append(run)
+        return run
 
     def _report(self, step: Step) -> None:
         self.steps.append(step)
@@ -226,3 +236,28 @@ def local_engine(path: str) -> LocalEngine:
 def local_state(path: Path) -> str:
     """Return a configuration file that keeps the state at an absolute path."""
     return f'terraform {{\n  backend "local" {{\n    path = "{path}"\n  }}\n}}\n'
+
+
+def plan(bench: Bench) -> PlanReference:
+    """Plan, store what an upload would, and return what a person confirms."""
+    run = bench.run("plan")
+    outcome = run_plan(run)
+    assert outcome.outcome == Outcome.PLANNED, (outcome, bench.log("plan"))
+    bench.source.keep(outcome.files)
+    run.directory.release()
+    return reference(outcome)
+
+
+def append(counter: Path, before: str = "true") -> str:
+    """Return a resource whose creation runs ``before`` and then adds a line to a file."""
+    return (
+        'resource "terraform_data" "one" {\n'
+        '  provisioner "local-exec" {\n'
+        f'    command = "{before} && echo applied >> {counter}"\n'
+        "  }\n}\n"
+    )
+
+
+def lines(path: Path) -> int:
+    """Return how many lines a file has; 0 if it is not there."""
+    return len(path.read_text().splitlines()) if path.exists() else 0

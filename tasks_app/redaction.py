@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os.path
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import groupby
 from urllib.parse import quote, quote_plus
 
 MASK = b"[redacted]"
@@ -46,6 +48,28 @@ def forms(secret: str) -> set[bytes]:
     return {form for form in found if len(form) >= SECRET_LENGTH_MIN}
 
 
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*[:=](?!=))?')
+
+
+def secrets_in(value: str, *, hcl: bool = False) -> list[str]:
+    """Return what must not appear of a sensitive value: itself, and the texts in a structure.
+
+    Args:
+        hcl: the value is an HCL expression; one that is JSON is recognised anyway.
+    """
+    found = [value, value.strip()]
+    if hcl or value.lstrip()[:1] in ("{", "["):
+        found += [_unquoted(text) for text, names in _QUOTED.findall(value) if not names]
+    return [secret for secret in dict.fromkeys(found) if len(secret) >= SECRET_LENGTH_MIN]
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return text
+
+
 def _go_json(secret: str) -> bytes:
     """Return the secret as Go's encoding/json writes it: <, > and & escaped too."""
     text = json.dumps(secret, ensure_ascii=False)[1:-1]
@@ -54,25 +78,58 @@ def _go_json(secret: str) -> bytes:
     return text.encode()
 
 
-class Redactor:
-    """Redacts a stream of chunks cut at any point.
+#: So many first bytes of a secret are looked for at once.
+_HEAD = 8
 
-    It holds back as many bytes as a secret could still begin in; :meth:`flush` gives them out.
+
+def pattern_of(texts: Collection[bytes]) -> re.Pattern[bytes] | None:
+    """Return a pattern that finds the longest of ``texts`` at each place; None for none.
+
+    Common beginnings are written once, so that a thousand texts cost little more than one.
+    """
+    return re.compile(_branches(sorted(texts))) if texts else None
+
+
+def _branches(texts: list[bytes]) -> bytes:
+    """Write sorted, different texts as one expression that prefers longer ones."""
+    common = os.path.commonprefix([texts[0], texts[-1]])  # noqa: RUF071  of any sequences
+    rests = [text[len(common) :] for text in texts]
+    optional = not rests[0]
+    if optional:
+        rests = rests[1:]
+    if not rests:
+        return re.escape(common)
+    groups = [list(group) for _, group in groupby(rests, key=lambda rest: rest[0])]
+    inner = b"|".join(map(_branches, groups))
+    return re.escape(common) + b"(?:" + inner + b")" + (b"?" if optional else b"")
+
+
+class Redactor:
+    """Redacts a stream of chunks cut at any point; the output does not depend on the cuts.
+
+    It holds back only an end that could be the beginning of a secret, so that a log can be
+    followed live; :meth:`flush` gives it out.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {form for secret in secrets for form in forms(secret)}
-        ordered = sorted(found, key=len, reverse=True)
-        self._longest = max((len(form) for form in ordered), default=0)
-        self._pattern = re.compile(b"|".join(map(re.escape, ordered))) if ordered else None
+        self._pattern = pattern_of(found)
         self._held = b""
+        # What _unfinished looks for: short ends in a set, longer ones by their first bytes.
+        self._short = {form[:n] for form in found for n in range(1, min(_HEAD, len(form)))}
+        self._long: dict[bytes, list[bytes]] = {}
+        for form in found:
+            if len(form) > _HEAD:
+                self._long.setdefault(form[:_HEAD], []).append(form)
+        self._heads = pattern_of(self._long)
+        self._longest = max(map(len, found), default=0)
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what is safe to give out after ``chunk``."""
         if self._pattern is None:
             return chunk
         data = self._held + chunk
-        safe = max(len(data) - self._longest + 1, 0)
+        safe = self._unfinished(data)
         output, position = bytearray(), 0
         for match in self._pattern.finditer(data):
             if match.start() >= safe:
@@ -83,6 +140,20 @@ class Redactor:
         output += data[position:keep]
         self._held = data[keep:]
         return bytes(output)
+
+    def _unfinished(self, data: bytes) -> int:
+        """Return where the first thing begins that the next bytes could make a secret."""
+        start = max(len(data) - self._longest + 1, 0)
+        while self._heads and (head := self._heads.search(data, start)):
+            start = head.start()
+            tail = data[start:]
+            if any(form.startswith(tail) for form in self._long[head[0]]):
+                return start
+            start += 1
+        for length in range(min(_HEAD - 1, len(data)), 0, -1):
+            if data[-length:] in self._short:
+                return len(data) - length
+        return len(data)
 
     def flush(self) -> bytes:
         """Return the rest, redacted; the stream is over."""

@@ -14,7 +14,7 @@ from pods_app.models import Lease
 from pods_app.services import pool_credentials
 from pods_app.state_access import run_token
 from tasks_app.actors import Actor
-from tasks_app.redaction import forms
+from tasks_app.redaction import forms, pattern_of
 from tasks_app.services.credentials import project_credentials
 from tasks_app.services.logs import mask_log, read_log
 from tasks_app.services.variables import sensitive_values
@@ -33,9 +33,7 @@ class Net:
         found = {form for secret in secrets for form in forms(secret)}
         if not found:
             return cls(None, 0)
-        longest_first = sorted(found, key=len, reverse=True)
-        pattern = re.compile(b"|".join(map(re.escape, longest_first)))
-        return cls(pattern, len(longest_first[0]))
+        return cls(pattern_of(found), max(map(len, found)))
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Return where secrets lie, as start and end."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from agents_app.agent.journal import journals
+from pods_app.models import ManagedPod
 from tasks_app.models import Task
 from tasks_app.services.tasks import confirm_task
 from tests.support.configurations import Counter, Gate, counting
@@ -22,12 +23,19 @@ def confirm(site: Site, task: Task) -> Task:
     return confirm_task(actor=site.actor, task_id=task.pk, plan_hash=task.plan_hash)
 
 
+def start_agent(platform: Platform, name: str = "agent", **more: str) -> Agent:
+    """Start an agent and wait until work can be placed on it."""
+    agent = platform.start_agent(name, **more)
+    wait_until(lambda: ManagedPod.objects.filter(pod_name=name, phase="online"), "it is online")
+    return agent
+
+
 def leases(agent: Agent) -> list[str]:
     return [str(lease_id) for lease_id, _ in journals(agent.state)]
 
 
 def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: Counter) -> None:
-    agent = platform.start_agent()
+    agent = start_agent(platform)
     site = platform.site(counting(counter))
     task = site.plan()
     assert task.plan_hash and task.plan.to_add == 1

@@ -8,6 +8,7 @@ case, `.terraform/`, and archives that are too large, too many or too dense (OWA
 
 from __future__ import annotations
 
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ from typing import IO
 from tasks_app.exceptions import ArchiveRefused
 
 _COPY_BYTES = 1 << 20
+#: Without control characters and without bytes that are not UTF-8.
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
+#: Headers that hold long names and the like; a file's size.
+_HEADER_MAX = 1 << 16
+_SIZE_MAX = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -83,14 +89,24 @@ def extract(archive: Path, destination: Path, limits: ArchiveLimits) -> ArchiveF
     return ArchiveFacts(files, unpacked)
 
 
+class _SafeInfo(tarfile.TarInfo):
+    """Refuses headers that tarfile would read whole into memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if not 0 <= self.size <= _SIZE_MAX or (not self.isreg() and self.size > _HEADER_MAX):
+            raise _refused(self.name, "has a header with a size no archive needs")
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+
+
 def _members(
     archive: IO[bytes], packed_bytes: int, limits: ArchiveLimits
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Yield the checked files and folders of a tar.gz, in order."""
-    seen: set[str] = set()
+    files: set[str] = set()
+    folders: set[str] = set()
     unpacked = count = 0
     try:
-        with tarfile.open(fileobj=archive, mode="r|gz") as tar:
+        with tarfile.open(fileobj=archive, mode="r|gz", tarinfo=_SafeInfo) as tar:
             for member in tar:
                 count += 1
                 unpacked += member.size
@@ -105,10 +121,17 @@ def _members(
                 path = _checked_path(member, limits)
                 if path is None:
                     continue
-                folded = str(path).casefold()
-                if folded in seen and not member.isdir():
+                folded = PurePosixPath(str(path).casefold())
+                above = {str(folder) for folder in folded.parents if folder.parts}
+                if member.isdir():
+                    above.add(str(folded))
+                elif str(folded) in files | folders:
                     raise _refused(member.name, "occurs twice, or differs only in case")
-                seen.add(folded)
+                else:
+                    files.add(str(folded))
+                if above & files:
+                    raise _refused(member.name, "lies below a file")
+                folders |= above
                 yield tar, member
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, ArchiveRefused):
@@ -122,7 +145,7 @@ def _members(
 def _checked_path(member: tarfile.TarInfo, limits: ArchiveLimits) -> PurePosixPath | None:
     """Return the entry's path inside the folder, None for the folder itself."""
     name = member.name
-    if "\0" in name or "\\" in name or any(ord(letter) < 32 for letter in name):
+    if "\\" in name or not _NAME.fullmatch(name):
         raise _refused(name, "has characters that no file name should have")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -133,10 +156,11 @@ def _checked_path(member: tarfile.TarInfo, limits: ArchiveLimits) -> PurePosixPa
         raise _refused(name, "is neither a file nor a folder")
     if ".terraform" in path.parts:
         raise _refused(name, "lies in .terraform, which is made anew; leave it out")
-    if len(name) > limits.path_length:
+    if len(name) > limits.path_length or any(len(part.encode()) > 255 for part in path.parts):
         raise _refused(name, f"has a path longer than {limits.path_length} characters")
     return path if path.parts else None
 
 
 def _refused(name: str, reason: str) -> ArchiveRefused:
-    return ArchiveRefused(f"“{name[:200]}” {reason}.", field="archive", entry=name[:200])
+    shown = name[:200].encode(errors="replace").decode()
+    return ArchiveRefused(f"“{shown}” {reason}.", field="archive", entry=shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _REFUSED = {
     "PATH",
@@ -27,7 +27,6 @@ _REFUSED = {
     "TF_DATA_DIR",
     "TF_REATTACH_PROVIDERS",
     "TF_WORKSPACE",
-    "TF_CLI_CONFIG_FILE",
     "TERRAFORM_CONFIG",
     "TF_INPUT",
     "TF_IN_AUTOMATION",
@@ -42,7 +41,7 @@ _REFUSED = {
     "SSL_CERT_DIR",
 }
 _REFUSED_PREFIXES = (
-    "TF_CLI_ARGS",
+    "TF_CLI_",
     "TF_LOG",
     "TF_PLUGIN_",
     "TF_HTTP_",
@@ -50,6 +49,7 @@ _REFUSED_PREFIXES = (
     "TF_VAR_",
     "TF_FORCE_",
     "LD_",
+    "XDG_",
     "DYLD_",
     "GIT_",
     "SLIPWAY_",
@@ -60,7 +60,7 @@ _REFUSED_PREFIXES = (
 
 def refusal(name: str) -> str:
     """Return why an environment variable may not be set, "" if it may."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         return "Use letters, digits and underscores, not beginning with a digit."
     upper = name.upper()
     if upper.startswith("TF_VAR_"):

@@ -14,11 +14,14 @@ from tasks_app.permissions import Action, require
 from tasks_app.redaction import SECRET_LENGTH_MIN
 from tasks_app.transitions import record
 
-_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?$")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
+_SECRET_MAX = 16 * 1024
 Kind = ProjectCredential.Kind
 
 
-def check_credential(kind: str, host: str, secret: str, known_hosts: str) -> None:
+def check_credential(
+    kind: str, host: str, secret: str, known_hosts: str, username: str = ""
+) -> None:
     """Refuse what cannot work.
 
     Raises:
@@ -26,10 +29,16 @@ def check_credential(kind: str, host: str, secret: str, known_hosts: str) -> Non
     """
     if kind not in Kind.values:
         raise InvalidInput(f"Use one of {', '.join(Kind.values)}.", field="kind")
-    if not _HOST.match(host):
+    if not _HOST.fullmatch(host):
         raise InvalidInput("Write a host name such as git.example.com.", field="host")
     if len(secret.strip()) < SECRET_LENGTH_MIN:
         raise InvalidInput(f"At least {SECRET_LENGTH_MIN} characters.", field="secret")
+    if len(secret) > _SECRET_MAX or "\0" in secret:
+        raise InvalidInput(f"At most {_SECRET_MAX} characters, without NUL.", field="secret")
+    if kind != Kind.SSH_KEY and not secret.isprintable():
+        raise InvalidInput("A token has one line, without control characters.", field="secret")
+    if not username.isprintable() or ":" in username:
+        raise InvalidInput("Without colons and control characters.", field="username")
     if kind == Kind.SSH_KEY and not known_hosts.strip():
         raise InvalidInput(
             "Give the host's known_hosts lines (ssh-keyscan), so that nobody can pose as it.",
@@ -53,7 +62,7 @@ def set_credential(
         NotFound, NotPermitted, InvalidInput.
     """
     require(actor, Action.CHANGE_PROJECT, project)
-    check_credential(kind, host, secret, known_hosts)
+    check_credential(kind, host, secret, known_hosts, username)
     ring = keyring()
     with transaction.atomic():
         row, _ = ProjectCredential.objects.update_or_create(
@@ -63,7 +72,7 @@ def set_credential(
             defaults={
                 "username": username,
                 "known_hosts": known_hosts,
-                "secret_ciphertext": ring.encrypt(secret.encode(), f"credential/{kind}/{host}"),
+                "secret_ciphertext": ring.encrypt(secret.encode(), _context(project, kind, host)),
                 "key_id": ring.primary,
                 "created_by": actor.user,
             },
@@ -99,8 +108,12 @@ def project_credentials(project: Project) -> list[tuple[ProjectCredential, str]]
         (
             row,
             ring.decrypt(
-                row.secret_ciphertext, row.key_id, f"credential/{row.kind}/{row.host}"
+                row.secret_ciphertext, row.key_id, _context(project, row.kind, row.host)
             ).decode(),
         )
         for row in project.credentials.all()
     ]
+
+
+def _context(project: Project, kind: str, host: str) -> str:
+    return f"credential/{project.pk}/{kind}/{host}"

@@ -7,11 +7,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
+from tasks_app.exceptions import InvalidInput
 from tasks_app.keyring import keyring
 from tasks_app.models import LogChunk, LogStream, Task
 
 READ_BYTES = 256 * 1024
+#: Of one page; a log of many tiny pieces takes more pages.
+_CHUNKS_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,13 @@ def append_log(*, task: Task, phase: str, lease_id: UUID, offset: int, data: byt
     Repeats are ignored, a gap is refused by its answer, and a new lease (the plan was given
     to another agent) starts the log anew.
 
+    Beyond ``log_bytes_max`` bytes are acknowledged and not stored.
+
     Returns:
         The offset at which the writer shall continue.
     """
+    if offset < 0:
+        raise InvalidInput("An offset is not negative.", field="offset")
     with transaction.atomic():
         stream, _ = LogStream.objects.select_for_update().get_or_create(
             task=task, phase=phase, defaults={"lease_id": lease_id}
@@ -41,6 +49,8 @@ def append_log(*, task: Task, phase: str, lease_id: UUID, offset: int, data: byt
             stream.chunks.all().delete()
             stream.lease_id, stream.size = lease_id, 0
             stream.truncated = stream.complete = False
+        if stream.truncated:
+            return offset + len(data)
         if offset > stream.size:
             stream.save()
             return stream.size
@@ -73,13 +83,11 @@ def mask_log(*, task: Task, phase: str, offset: int, length: int) -> None:
     """Overwrite stored bytes in which a secret turned out to lie."""
     with transaction.atomic():
         stream = LogStream.objects.select_for_update().get(task=task, phase=phase)
-        for chunk in _chunks_from(stream, offset):
+        for chunk in _chunks_from(stream, offset, length):
             start, end = (
                 max(offset - chunk.offset, 0),
                 min(offset + length - chunk.offset, chunk.size),
             )
-            if start >= end:
-                break
             context, ring = _context(stream, chunk.offset), keyring()
             plain = bytearray(ring.decrypt(chunk.ciphertext, chunk.key_id, context))
             plain[start:end] = b"*" * (end - start)
@@ -105,25 +113,24 @@ def read_log(task: Task, phase: str, offset: int = 0, limit: int = READ_BYTES) -
     offset = min(max(offset, 0), stream.size)
     parts: list[bytes] = []
     position = offset
-    for chunk in _chunks_from(stream, offset):
+    for chunk in _chunks_from(stream, offset, limit):
         plain = keyring().decrypt(chunk.ciphertext, chunk.key_id, _context(stream, chunk.offset))
         parts.append(plain[position - chunk.offset :])
         position = chunk.offset + chunk.size
-        if position - offset >= limit:
-            break
     complete = (stream.complete or task.is_final) and position >= stream.size
     return LogPart(b"".join(parts), position, complete, stream.truncated)
 
 
-def _chunks_from(stream: LogStream, offset: int) -> list[LogChunk]:
-    first = (
-        stream.chunks.filter(offset__lte=offset)
-        .order_by("-offset")
-        .values_list("offset", flat=True)
-        .first()
+def _chunks_from(stream: LogStream, offset: int, length: int) -> list[LogChunk]:
+    """Return the chunks that hold ``length`` bytes from ``offset`` on, as far as there are any."""
+    places = (
+        stream.chunks.annotate(end=F("offset") + F("size"))
+        .filter(end__gt=offset)
+        .order_by("offset")
+        .values_list("offset", "end")[:_CHUNKS_MAX]
     )
-    rows = stream.chunks.filter(offset__gte=first or 0).order_by("offset")[:64]
-    return [chunk for chunk in rows if chunk.offset + chunk.size > offset]
+    needed = [start for start, _ in places if start < offset + length]
+    return list(stream.chunks.filter(offset__in=needed).order_by("offset"))
 
 
 def _context(stream: LogStream, offset: int) -> str:

@@ -15,7 +15,9 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import NotFound, SlipwayError
 from tasks_app.models import Blob, Plan, Task
 from tasks_app.models.base import ClockTimestamp
+from tasks_app.redaction import Redactor
 from tasks_app.services.state import locked_state_position
+from tasks_app.services.variables import sensitive_values
 from tasks_app.services.void_plans import void_if_moved
 from tasks_app.states import Status, TaskType
 from tasks_app.transitions import record, transition
@@ -130,7 +132,8 @@ def plan_text(task: Task) -> str:
 
 
 def changes(task: Task) -> dict[str, Any]:
-    """Return the plan as data, with every sensitive value masked.
+    """Return the plan as data, with what Terraform calls sensitive and what the task's sensitive
+    variables hold masked.
 
     Returns:
         ``resources`` and ``outputs``, each a list of {address, actions, reason, attributes},
@@ -140,7 +143,7 @@ def changes(task: Task) -> dict[str, Any]:
     if plan.json is None:
         raise NotFound("The contents of this plan were purged by the retention rules.")
     document = json.loads(blobs.read_all(plan.json))
-    return {
+    shown = {
         "terraform_version": document.get("terraform_version", ""),
         "resources": list(_resource_changes(document.get("resource_changes", []))),
         "drift": list(_resource_changes(document.get("resource_drift", []))),
@@ -155,6 +158,18 @@ def changes(task: Task) -> dict[str, Any]:
             if change["actions"] != ["no-op"]
         ],
     }
+    redacted: dict[str, Any] = _redacted(shown, Redactor(sensitive_values(task)))
+    return redacted
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return redactor.redact(value)
+    if isinstance(value, dict):
+        return {redactor.redact(key): _redacted(item, redactor) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item, redactor) for item in value]
+    return value
 
 
 def _resource_changes(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -175,7 +190,8 @@ def _attributes(change: dict[str, Any]) -> list[dict[str, Any]]:
     after = _masked(change.get("after"), change.get("after_sensitive"))
     after = _with_unknown(after, change.get("after_unknown"))
     if not isinstance(before, dict) and not isinstance(after, dict):
-        return [] if before == after else [{"name": "value", "before": before, "after": after}]
+        same = before == after and change.get("before") == change.get("after")
+        return [] if same else [{"name": "value", "before": before, "after": after}]
     old = before if isinstance(before, dict) else {}
     new = after if isinstance(after, dict) else {}
     secret = _sensitive_names(change)
@@ -216,4 +232,9 @@ def _with_unknown(value: Any, unknown: Any) -> Any:
         known = value if isinstance(value, dict) else {}
         extra = {key: _with_unknown(known.get(key), mark) for key, mark in unknown.items() if mark}
         return {**known, **extra} if extra or isinstance(value, dict) else value
+    if isinstance(unknown, list) and any(unknown):
+        items = value if isinstance(value, list) else []
+        items = [*items, *[None] * (len(unknown) - len(items))]
+        marks = [*unknown, *[False] * (len(items) - len(unknown))]
+        return [_with_unknown(item, mark) for item, mark in zip(items, marks, strict=True)]
     return value

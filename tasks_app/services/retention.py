@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, QuerySet, Window
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
 from tasks_app.actors import Actor
@@ -41,13 +41,22 @@ def _old_logs() -> QuerySet[LogStream]:
 
 
 def _old_states() -> QuerySet[StateVersion]:
-    """All but the newest versions of each workspace; their rows stay, their contents go."""
+    """All but the newest versions of each workspace; their rows stay, their contents go.
+
+    The current version stays whatever the setting says, and so does what a task that has not
+    ended wrote or was planned on.
+    """
+    live = Plan.objects.filter(
+        task__workspace=OuterRef("workspace"), state_serial=OuterRef("serial")
+    ).exclude(task__status__in=FINAL)
     return (
         StateVersion.objects.exclude(blob=None)
+        .exclude(Exists(live))
+        .filter(Q(task=None) | Q(task__status__in=FINAL))
         .annotate(
             age_rank=Window(RowNumber(), partition_by=F("workspace"), order_by=F("serial").desc())
         )
-        .filter(age_rank__gt=settings.SLIPWAY.retention_state_versions)
+        .filter(age_rank__gt=max(settings.SLIPWAY.retention_state_versions, 1))
     )
 
 
@@ -87,13 +96,21 @@ def _purge_states() -> int:
     return purged
 
 
+def _purge_logs() -> int:
+    purged = 0
+    while streams := list(_old_logs().values_list("pk", flat=True)[:_BATCH]):
+        LogStream.objects.filter(pk__in=streams).delete()
+        purged += len(streams)
+    return purged
+
+
 def _purge_queue() -> int:
     return sum(rows.delete()[0] for rows in _old_queue_rows())
 
 
 _CLASSES: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {
     "plans": (lambda: _old_plans().count(), _purge_plans),
-    "logs": (lambda: _old_logs().count(), lambda: _old_logs().delete()[0]),
+    "logs": (lambda: _old_logs().count(), _purge_logs),
     "state_versions": (lambda: _old_states().count(), _purge_states),
     "idempotency_keys": (lambda: _old_answers().count(), lambda: _old_answers().delete()[0]),
     "queue_rows": (lambda: sum(rows.count() for rows in _old_queue_rows()), _purge_queue),

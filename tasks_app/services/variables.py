@@ -12,16 +12,18 @@ from django.db.models import Max, Q, QuerySet
 from tasks_app.actors import Actor
 from tasks_app.environment_names import refusal
 from tasks_app.exceptions import InvalidInput, NotFound
+from tasks_app.hcl import fault as hcl_fault
 from tasks_app.keyring import keyring
 from tasks_app.models import Project, Task, TaskVariable, Variable, VariableVersion, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
-from tasks_app.redaction import SECRET_LENGTH_MIN
+from tasks_app.redaction import SECRET_LENGTH_MIN, secrets_in
 from tasks_app.transitions import record
 
-_TERRAFORM_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
+_TERRAFORM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _KEY_LENGTH_MAX = 128
-VALUE_BYTES_MAX = 128 * 1024  # what one environment variable can hold (MAX_ARG_STRLEN)
+# What one environment variable can hold (MAX_ARG_STRLEN) with its name.
+VALUE_BYTES_MAX = 128 * 1024 - 256
 Category = Variable.Category
 _PRECEDENCE = {Variable.Scope.GLOBAL: 0, Variable.Scope.PROJECT: 1, Variable.Scope.WORKSPACE: 2}
 
@@ -87,7 +89,7 @@ def set_variable(
             "variable.set",
             actor=actor,
             workspace=workspace,
-            data={"key": key, "scope": variable.scope, "version": last + 1},
+            data={"key": key, "version": last + 1, **_where(variable)},
         )
     return variable
 
@@ -130,6 +132,12 @@ def update_variable(
         )
 
 
+def _where(variable: Variable) -> dict[str, str]:
+    """Name a variable's scope for the audit row."""
+    project = {"project": variable.project.name} if variable.project else {}
+    return {"scope": variable.scope, "category": variable.category, **project}
+
+
 def _scope_right(
     workspace: Workspace | None, project: Project | None
 ) -> tuple[Action, Workspace | Project | None]:
@@ -143,7 +151,7 @@ def _check(key: str, value: str, category: str, *, hcl: bool, sensitive: bool) -
         raise InvalidInput(f"Use one of {', '.join(Category.values)}.", field="category")
     if not key or len(key) > _KEY_LENGTH_MAX:
         raise InvalidInput(f"Between 1 and {_KEY_LENGTH_MAX} characters.", field="key")
-    if category == Category.TERRAFORM and not _TERRAFORM_NAME.match(key):
+    if category == Category.TERRAFORM and not _TERRAFORM_NAME.fullmatch(key):
         raise InvalidInput(
             "A Terraform variable's name has letters, digits, _ and -, and begins with a letter.",
             field="key",
@@ -153,14 +161,16 @@ def _check(key: str, value: str, category: str, *, hcl: bool, sensitive: bool) -
             raise InvalidInput(reason, field="key")
         if hcl:
             raise InvalidInput("Only Terraform variables can be HCL.", field="hcl")
-    if "\0" in value or len(value.encode()) > VALUE_BYTES_MAX:
+    if "\0" in value or len(value.encode(errors="replace")) > VALUE_BYTES_MAX:
         raise InvalidInput(
             f"At most {VALUE_BYTES_MAX} bytes, without NUL; put larger values into a file of the "
             "configuration.",
             field="value",
         )
-    if hcl and not value.strip():
-        raise InvalidInput('An HCL expression cannot be empty; write null or "".', field="value")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InvalidInput("It holds half a character (a lone surrogate).", field="value")
+    if hcl and (wrong := hcl_fault(value)):
+        raise InvalidInput(f"Not an HCL expression: {wrong}", field="value")
     if sensitive and len(value.strip()) < SECRET_LENGTH_MIN:
         raise InvalidInput(
             f"A sensitive value needs at least {SECRET_LENGTH_MIN} characters: shorter ones "
@@ -182,7 +192,7 @@ def delete_variable(*, actor: Actor, variable: Variable) -> None:
             "variable.deleted",
             actor=actor,
             workspace=variable.workspace,
-            data={"key": variable.key, "scope": variable.scope},
+            data={"key": variable.key, **_where(variable)},
         )
 
 
@@ -263,5 +273,18 @@ def shown_value(version: VariableVersion) -> str | None:
 
 
 def sensitive_values(task: Task) -> list[str]:
-    """Return the values that must not appear in the task's logs."""
-    return [variable.value for variable in task_variables(task) if variable.sensitive]
+    """Return the values that must not appear in what the task shows.
+
+    Those of environment variables as of its creation too: they may have rotated since.
+    """
+    bound = VariableVersion.objects.select_related("variable").filter(
+        pk__in=task.variables.values("version"),
+        sensitive=True,
+        variable__category=Category.ENVIRONMENT,
+    )
+    hidden = [variable for variable in task_variables(task) if variable.sensitive]
+    return [
+        secret
+        for variable in (*hidden, *map(_resolve, bound))
+        for secret in secrets_in(variable.value, hcl=variable.hcl)
+    ]

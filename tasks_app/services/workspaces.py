@@ -16,7 +16,9 @@ from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
 from tasks_app.transitions import record
 
-_VERSION = re.compile(r"^\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?$")
+_VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?")
+_FOLDER = re.compile(r"[^\\\x00-\x1f\x7f]*")
+_REASON_MAX = 250
 _CHANGEABLE = {
     "name",
     "description",
@@ -52,9 +54,7 @@ def update_project(*, actor: Actor, project: Project, **fields: Any) -> Project:
         NotFound, NotPermitted, InvalidInput; Conflict: the name is taken.
     """
     require(actor, Action.CHANGE_PROJECT, project)
-    for name in fields:
-        setattr(project, name, fields[name])
-    return _saved(project, actor, "project.changed")
+    return _change(project, actor, "project.changed", {"name", "description"}, fields)
 
 
 def create_workspace(*, actor: Actor, project: Project, name: str, **fields: Any) -> Workspace:
@@ -64,9 +64,8 @@ def create_workspace(*, actor: Actor, project: Project, name: str, **fields: Any
         NotFound, NotPermitted, InvalidInput; Conflict: the name is taken in the project.
     """
     require(actor, Action.CHANGE_WORKSPACE, project)
-    return _saved(
-        Workspace(project=project, name=name, **_known(fields)), actor, "workspace.created"
-    )
+    _refuse_unknown(fields, _CHANGEABLE)
+    return _saved(Workspace(project=project, name=name, **fields), actor, "workspace.created")
 
 
 def update_workspace(*, actor: Actor, workspace: Workspace, **fields: Any) -> Workspace:
@@ -77,19 +76,31 @@ def update_workspace(*, actor: Actor, workspace: Workspace, **fields: Any) -> Wo
         shall change.
     """
     require(actor, Action.CHANGE_WORKSPACE, workspace)
-    backend = fields.get("state_backend", workspace.state_backend)
-    if backend != workspace.state_backend and workspace.tasks.filter(finished_at=None).exists():
-        raise Conflict("Wait until the workspace's tasks have ended before changing its backend.")
-    for name, value in _known(fields).items():
-        setattr(workspace, name, value)
-    return _saved(workspace, actor, "workspace.changed", sorted(fields))
+    return _change(workspace, actor, "workspace.changed", _CHANGEABLE, fields)
 
 
-def _known(fields: dict[str, Any]) -> dict[str, Any]:
+def _refuse_unknown(fields: dict[str, Any], known: set[str]) -> None:
     for name in fields:
-        if name not in _CHANGEABLE:
-            raise InvalidInput(f"A workspace has no setting “{name}”.", field=name)
-    return fields
+        if name not in known:
+            raise InvalidInput(f"There is no setting “{name}” here.", field=name)
+
+
+def _change(row: Any, actor: Actor, kind: str, known: set[str], fields: dict[str, Any]) -> Any:
+    """Write only the given columns, of the row as it is now: others change beside it."""
+    _refuse_unknown(fields, known)
+    with transaction.atomic():
+        now = type(row).objects.select_for_update(no_key=True).get(pk=row.pk)
+        if isinstance(now, Workspace):
+            backend = fields.get("state_backend", now.state_backend)
+            if backend != now.state_backend and now.tasks.filter(finished_at=None).exists():
+                raise Conflict(
+                    "Wait until the workspace's tasks have ended before changing its backend."
+                )
+        for name, value in fields.items():
+            setattr(now, name, value)
+        _saved(now, actor, kind, sorted(fields))
+    row.refresh_from_db()
+    return row
 
 
 def _saved(row: Any, actor: Actor, kind: str, changed: list[str] | None = None) -> Any:
@@ -102,7 +113,7 @@ def _saved(row: Any, actor: Actor, kind: str, changed: list[str] | None = None) 
         raise InvalidInput(" ".join(messages), field=field) from None
     try:
         with transaction.atomic():
-            row.save()
+            row.save(update_fields=changed)
             record(
                 kind,
                 actor=actor,
@@ -116,10 +127,10 @@ def _saved(row: Any, actor: Actor, kind: str, changed: list[str] | None = None) 
 
 def _check(workspace: Workspace) -> None:
     version, directory = workspace.engine_version, workspace.working_directory
-    if version and not _VERSION.match(version):
+    if version and not _VERSION.fullmatch(version):
         raise InvalidInput("Write an exact version such as 1.11.4.", field="engine_version")
     path = PurePosixPath(directory)
-    if path.is_absolute() or ".." in path.parts or "\\" in directory or "\0" in directory:
+    if path.is_absolute() or ".." in path.parts or not _FOLDER.fullmatch(directory):
         raise InvalidInput(
             "Name a folder inside the configuration, such as environments/prod.",
             field="working_directory",
@@ -133,11 +144,13 @@ def lock_workspace(*, actor: Actor, workspace: Workspace, reason: str) -> Worksp
         NotFound, NotPermitted; InvalidInput: no reason; Conflict: locked already.
     """
     require(actor, Action.LOCK_WORKSPACE, workspace)
-    if not reason.strip():
-        raise InvalidInput("Say why, for those who wait.", field="reason")
+    if not reason.strip() or len(reason) > _REASON_MAX:
+        raise InvalidInput(
+            f"Say why, for those who wait, in at most {_REASON_MAX} characters.", field="reason"
+        )
     with transaction.atomic():
         locked = Workspace.objects.filter(pk=workspace.pk, locked_at=None).update(
-            locked_at=ClockTimestamp(), locked_by=actor.user, lock_reason=reason[:250]
+            locked_at=ClockTimestamp(), locked_by=actor.user, lock_reason=reason
         )
         if not locked:
             raise Conflict("The workspace is locked already.")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import threading
 import time
+from contextlib import AsyncExitStack
 from uuid import UUID, uuid4
 
 import httpx
@@ -33,8 +35,9 @@ _PATIENCE_SECONDS = 30.0
 class IdleAgent:
     """Speaks as `run_agent` does, and never runs anything."""
 
-    def __init__(self, client: httpx.AsyncClient, received: dict[UUID, float]) -> None:
-        self._client = client
+    def __init__(self, base: str, context: ssl.SSLContext, received: dict[UUID, float]) -> None:
+        # A client for each agent: one pool looks through all its connections at every request.
+        self.client = httpx.AsyncClient(base_url=base, verify=context, timeout=60)
         self._received = received
         self._known: dict[UUID, schema.Assignment] = {}
         self._registered: schema.RegisterReply
@@ -102,7 +105,7 @@ class IdleAgent:
             await asyncio.sleep(self._registered.heartbeat_seconds)
 
     async def _post(self, path: str, message: schema.Message, token: str) -> bytes:
-        answer = await self._client.post(
+        answer = await self.client.post(
             path,
             content=message.model_dump_json(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
@@ -149,11 +152,12 @@ class Fleet(threading.Thread):
             raise CannotMeasure(f"The idle agents failed: {self.problem!r}")
 
     async def _live(self) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         base = f"{self._url}{schema.API_PREFIX}"
-        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=60) as client:
-            agents = [IdleAgent(client, self.received) for _ in range(AGENTS)]
+        context = ssl.create_default_context()  # shared: each holds every known authority
+        async with AsyncExitStack() as stack:
+            agents = [IdleAgent(base, context, self.received) for _ in range(AGENTS)]
             for agent in agents:
+                await stack.enter_async_context(agent.client)
                 await agent.register(self._token)
             async with asyncio.TaskGroup() as group:
                 for agent in agents:

@@ -133,6 +133,9 @@ class Platform:
             "--no-access-log",
             "--timeout-graceful-shutdown",
             "5",
+            # Longer than the pause between two heartbeats, or every one of them connects anew.
+            "--timeout-keep-alive",
+            "60",
         )
         self._begin("worker", python, "manage.py", "qcluster")
         self._begin("controller", python, "manage.py", "run_controller", "--stop-pods")

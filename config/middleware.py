@@ -6,9 +6,13 @@ from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import resolve
 from django.utils.decorators import sync_and_async_middleware
 from whitenoise.middleware import WhiteNoiseMiddleware
+
+from agents_app.schema import API_PREFIX
 
 Handler = Callable[[HttpRequest], Any]
 
@@ -39,6 +43,28 @@ def content_security_policy(get_response: Handler) -> Handler:
         return response
 
     return answer_sync
+
+
+@sync_and_async_middleware
+def agents_api(get_response: Handler) -> Handler:
+    """Let the agents' API pass by what pages need: sessions, cookies, messages.
+
+    Most of the middleware after this one is synchronous; measured, it costs each of hundreds of
+    heartbeats and polls as much as the request itself.
+    """
+    if not iscoroutinefunction(get_response):
+        return get_response
+
+    async def answer(request: HttpRequest) -> HttpResponseBase:
+        insecure = settings.SECURE_SSL_REDIRECT and not request.is_secure()
+        if insecure or not request.path_info.startswith(API_PREFIX):
+            passed: HttpResponseBase = await get_response(request)
+            return passed
+        match = request.resolver_match = resolve(request.path_info)
+        answered: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+        return answered
+
+    return answer
 
 
 @sync_and_async_middleware

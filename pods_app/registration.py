@@ -187,11 +187,9 @@ def heartbeat(
         disk_total_bytes=disk_total_bytes,
         disk_free_bytes=disk_free_bytes,
     )
-    # Looked at only if it was away: 200 agents send 40 heartbeats a second.
-    away = [PodPhase.LOST, PodPhase.STARTING]
-    returned = pod.phase in away and ManagedPod.objects.filter(pk=pod.pk, phase__in=away).update(
-        phase=PodPhase.ONLINE, phase_reason=""
-    )
+    returned = ManagedPod.objects.filter(
+        pk=pod.pk, phase__in=[PodPhase.LOST, PodPhase.STARTING]
+    ).update(phase=PodPhase.ONLINE, phase_reason="")
     if returned and pod.phase == PodPhase.LOST:
         record("pod.returned", actor=Actor.agent(pod.agent_id), data={"pod": pod.pod_name})
     if draining != pod.ending:

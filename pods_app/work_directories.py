@@ -6,15 +6,23 @@ A directory is deleted in three steps that can each be repeated: a guarded UPDAT
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import connection, transaction
+from django.db.models import (
+    BooleanField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    Subquery,
+)
 from django.db.models.functions import Now
 
 from pods_app.leases import release, unended
@@ -27,6 +35,8 @@ from tasks_app.states import FINAL, Status
 from tasks_app.transitions import lock_task, record
 
 CLEANUP = Actor.system("cleanup")
+#: How long the row of a deleted directory tells of it.
+_DELETED_ROWS_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -40,58 +50,101 @@ class Reported:
     quarantined: bool
 
 
+_STORE = """
+UPDATE pods_app_workdirectory row SET
+    bytes = new.bytes,
+    last_used_at = clock_timestamp() - make_interval(secs => new.ago),
+    reported_at = clock_timestamp(),
+    state = CASE WHEN row.state IN ('kept', 'quarantined') THEN new.state ELSE row.state END
+FROM unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::text[]) AS new(task_id, bytes, ago, state)
+WHERE row.pod_id = %s AND row.task_id = new.task_id AND row.state <> 'deleted'
+"""
+
+
 def report_directories(
     pod: ManagedPod, base_path: str, reports: Iterable[Reported], deleted: Iterable[UUID]
 ) -> list[UUID]:
-    """Bring the rows of a pod in line with its disk.
+    """Bring the rows of a pod in line with its disk; a few queries, however many directories.
 
     Args:
         deleted: task ids whose directory the agent deleted on request.
 
     Returns:
-        The task ids whose directories the agent shall delete now.
+        The task ids whose directories the agent shall delete now. Never one whose task has a
+        lease: a directory made anew after the deletion was decided would go with it.
     """
-    reports = list(reports)
-    rows = WorkDirectory.objects.filter(pod=pod).exclude(state=DirectoryState.DELETED)
     deleted = set(deleted)
-    present = {report.task_id for report in reports} - deleted
-    rows.filter(Q(task_id__in=deleted) | ~Q(task_id__in=present)).update(
-        state=DirectoryState.DELETED, bytes=0, reported_at=ClockTimestamp()
-    )
-    known = {row.task_id: row for row in rows}
-    tasks = set(
-        Task.objects.filter(pk__in=[r.task_id for r in reports]).values_list("pk", flat=True)
-    )
-    orphans: list[UUID] = []
-    for report in reports:
-        if report.task_id in deleted:
-            continue
-        if report.task_id not in tasks:
-            if report.last_used_seconds_ago > settings.SLIPWAY.finished_directory_seconds:
-                orphans.append(report.task_id)
-            continue
-        _store(pod, base_path, report, known.get(report.task_id))
-    asked = list(rows.filter(state=DirectoryState.DELETING).values_list("task_id", flat=True))
-    return asked + orphans
-
-
-def _store(pod: ManagedPod, base_path: str, report: Reported, row: WorkDirectory | None) -> None:
-    facts: dict[str, Any] = {
-        "bytes": report.bytes,
-        "last_used_at": ClockTimestamp() - timedelta(seconds=report.last_used_seconds_ago),
-        "reported_at": ClockTimestamp(),
-    }
-    if row is None:
-        path = f"{base_path}/workspaces/{report.workspace_id}/{report.task_id}"
-        WorkDirectory.objects.create(
-            task_id=report.task_id,
-            pod=pod,
-            path=path,
-            state=DirectoryState.QUARANTINED if report.quarantined else DirectoryState.KEPT,
-            **facts,
+    found = _by_task(report for report in reports if report.task_id not in deleted)
+    rows = WorkDirectory.objects.filter(pod=pod).exclude(state=DirectoryState.DELETED)
+    known = set(rows.values_list("task_id", flat=True))
+    if not known and not found:
+        return []  # most heartbeats, of idle agents
+    if gone := known - found.keys():
+        rows.filter(task_id__in=gone).update(
+            state=DirectoryState.DELETED, bytes=0, reported_at=ClockTimestamp()
         )
-    else:
-        WorkDirectory.objects.filter(pk=row.pk).update(**facts)
+    tasks = set(Task.objects.filter(pk__in=found).values_list("pk", flat=True))
+    _store(pod, base_path, [report for task_id, report in found.items() if task_id in tasks], known)
+    has_lease = unended(Lease.objects.filter(task=OuterRef("task")))
+    asked = rows.filter(~Exists(has_lease), state=DirectoryState.DELETING)
+    orphans = [
+        report.task_id
+        for report in found.values()
+        if report.task_id not in tasks
+        and report.last_used_seconds_ago > settings.SLIPWAY.finished_directory_seconds
+    ]
+    return [*asked.values_list("task_id", flat=True), *orphans]
+
+
+def _by_task(reports: Iterable[Reported]) -> dict[UUID, Reported]:
+    """Take a task's directory and what was quarantined of it as one: they go together."""
+    found: dict[UUID, Reported] = {}
+    for report in reports:
+        other = found.get(report.task_id)
+        if other is not None:
+            report = replace(
+                report,
+                bytes=report.bytes + other.bytes,
+                last_used_seconds_ago=min(
+                    report.last_used_seconds_ago, other.last_used_seconds_ago
+                ),
+                quarantined=report.quarantined and other.quarantined,
+            )
+        found[report.task_id] = report
+    return found
+
+
+def _store(
+    pod: ManagedPod, base_path: str, reports: Sequence[Reported], known: Collection[UUID]
+) -> None:
+    if not reports:
+        return
+    WorkDirectory.objects.bulk_create(
+        [
+            WorkDirectory(
+                task_id=report.task_id,
+                pod=pod,
+                path=f"{base_path}/workspaces/{report.workspace_id}/{report.task_id}",
+            )
+            for report in reports
+            if report.task_id not in known
+        ],
+        ignore_conflicts=True,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _STORE,
+            [
+                [report.task_id for report in reports],
+                [max(report.bytes, 0) for report in reports],
+                [max(report.last_used_seconds_ago, 0.0) for report in reports],
+                [
+                    DirectoryState.QUARANTINED if report.quarantined else DirectoryState.KEPT
+                    for report in reports
+                ],
+                pod.pk,
+            ],
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +158,7 @@ class Decision:
     path: str
     bytes: int
     age_seconds: int
+    state: str
     delete: bool
     reason: str
 
@@ -121,20 +175,17 @@ def cleanup(*, dry_run: bool = False, everything_idle: bool = False) -> list[Dec
     Args:
         dry_run: decide only.
         everything_idle: do not wait for either time; directories in use are kept all the same.
+
+    Returns:
+        One decision for each directory; ``delete`` where this call decided to.
     """
     decisions = []
-    directories = (
-        WorkDirectory.objects.exclude(state=DirectoryState.DELETED)
-        .annotate(age=Now() - F("last_used_at"))
-        .select_related("task__workspace", "pod")
-        .order_by("id")
-    )
-    for directory in directories:
-        delete, reason = _verdict(directory, everything_idle)
+    for directory in _with_facts(everything_idle):
+        delete, reason = _verdict(directory)
         if delete and not dry_run:
-            delete, reason = _mark(directory, everything_idle)
-        elif not dry_run:
-            WorkDirectory.objects.filter(pk=directory.pk).exclude(reason=reason).update(
+            delete, reason = _mark(directory.pk, everything_idle)
+        elif not dry_run and directory.reason != reason:
+            WorkDirectory.objects.filter(pk=directory.pk, state=directory.state).update(
                 reason=reason
             )
         decisions.append(
@@ -146,79 +197,100 @@ def cleanup(*, dry_run: bool = False, everything_idle: bool = False) -> list[Dec
                 path=directory.path,
                 bytes=directory.bytes,
                 age_seconds=int(directory.age.total_seconds()),
+                state=DirectoryState.DELETING if delete and not dry_run else directory.state,
                 delete=delete,
                 reason=reason,
             )
         )
+    if not dry_run:
+        _purge_rows()
     return decisions
 
 
-def _verdict(directory: WorkDirectory, everything_idle: bool) -> tuple[bool, str]:
-    task = directory.task
+def _with_facts(everything_idle: bool) -> Any:
+    """Return the directories with all that decides about them, in one query."""
+    lease = unended(Lease.objects.filter(task=OuterRef("task")))
+    finished = timedelta(seconds=settings.SLIPWAY.finished_directory_seconds)
+    now = ClockTimestamp()
+    idle = Q(pk__isnull=not everything_idle)
+    over = idle | Q(task__finished_at__lt=now - finished)
+    cold = idle | Q(task__keep_warm_until__lt=now)
+    return (
+        WorkDirectory.objects.exclude(state=DirectoryState.DELETED)
+        .annotate(
+            age=Now() - F("last_used_at"),
+            lease_phase=Subquery(lease.values("phase")[:1]),
+            lease_state=Subquery(lease.values("state")[:1]),
+            over=ExpressionWrapper(over, output_field=BooleanField()),
+            cold=ExpressionWrapper(cold, output_field=BooleanField()),
+        )
+        .select_related("task__workspace", "pod")
+        .order_by("id")
+    )
+
+
+def _verdict(directory: Any) -> tuple[bool, str]:
+    """Return whether to delete a directory of :func:`_with_facts` now, and why or why not."""
+    task, seconds = directory.task, settings.SLIPWAY.finished_directory_seconds
     if directory.state == DirectoryState.DELETING:
-        return True, directory.reason
-    lease = unended().filter(task=task, slot__pod=directory.pod).first()
-    if lease is not None and lease.phase != LeasePhase.HOLD:
-        return False, f"in use: {lease.get_phase_display().lower()} runs"
+        return False, directory.reason
+    if directory.lease_phase == LeasePhase.HOLD and task.status == Status.APPLY_PENDING:
+        in_use = False  # a reservation; its time decides below
+    else:
+        in_use = directory.lease_phase is not None
+    if in_use and directory.lease_state == LeaseState.ENDING:
+        return False, "its agent still lets go"
+    if in_use:
+        return False, f"in use: {directory.lease_phase} runs"
     if task.status == Status.INTERRUPTED and not task.acknowledged_at:
         return False, "evidence of an interrupted apply that nobody acknowledged"
     if task.status in FINAL:
-        if lease is not None:
-            return False, "its agent still lets go"
-        seconds = settings.SLIPWAY.finished_directory_seconds
-        if everything_idle or _older(task, "finished_at", seconds):
-            return True, f"the task is {task.status} for more than {_hours(seconds)}"
+        if directory.over:
+            return True, f"the task is {task.status}, kept for {_hours(seconds)} at most"
         return False, f"the task is {task.status}, kept for {_hours(seconds)}"
     if task.status == Status.APPLY_PENDING:
-        if (
-            everything_idle
-            or Task.objects.filter(pk=task.pk, keep_warm_until__lt=ClockTimestamp()).exists()
-        ):
+        if directory.cold:
             return True, "nobody confirmed the plan while it was kept warm"
         return False, "a plan waits for its confirmation"
     return False, f"the task is {task.status}"
-
-
-def _older(task: Task, column: str, seconds: float) -> bool:
-    limit = ClockTimestamp() - timedelta(seconds=seconds)
-    return Task.objects.filter(pk=task.pk, **{f"{column}__lt": limit}).exists()
 
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:g} h"
 
 
-def _mark(directory: WorkDirectory, everything_idle: bool) -> tuple[bool, str]:
+def _mark(directory_id: UUID, everything_idle: bool) -> tuple[bool, str]:
     """Decide again under the task's lock, so that no claim or confirmation slips between."""
     with transaction.atomic():
-        directory.task = lock_task(directory.task_id)
-        directory.refresh_from_db(fields=["state"])
-        delete, reason = _verdict(directory, everything_idle)
-        if not delete or directory.state == DirectoryState.DELETED:
+        task_id = WorkDirectory.objects.values_list("task_id", flat=True).get(pk=directory_id)
+        task = lock_task(task_id)
+        directory = _with_facts(everything_idle).filter(pk=directory_id).first()
+        if directory is None:
+            return False, "it is gone already"
+        delete, reason = _verdict(directory)
+        if not delete:
             return False, reason
-        held = (
-            Lease.objects.select_related("slot__pod", "task")
-            .filter(
-                task=directory.task,
-                slot__pod=directory.pod,
-                phase=LeasePhase.HOLD,
-                state=LeaseState.LIVE,
-            )
-            .first()
-        )
-        if held is not None:
-            release(held, actor=CLEANUP, reason=reason, keep_directory=False)
-        WorkDirectory.objects.filter(pk=directory.pk).update(
+        held = unended().select_related("slot__pod", "task").filter(task=task).first()
+        if held is not None and held.state == LeaseState.LIVE:
+            mine = held.slot.pod_id == directory.pod_id
+            release(held, actor=CLEANUP, reason=reason, keep_directory=not mine)
+        WorkDirectory.objects.filter(pk=directory_id).update(
             state=DirectoryState.DELETING, reason=reason
         )
         record(
             "work_directory.deleting",
             actor=CLEANUP,
-            task=directory.task,
+            task=task,
             cause=reason,
             data={"pod": directory.pod.pod_name, "bytes": directory.bytes},
         )
     return True, reason
+
+
+def _purge_rows() -> None:
+    """Forget directories that were deleted long ago."""
+    limit = ClockTimestamp() - timedelta(days=_DELETED_ROWS_DAYS)
+    WorkDirectory.objects.filter(state=DirectoryState.DELETED, reported_at__lt=limit).delete()
 
 
 def forget_directories_of_gone_pods() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -84,7 +85,8 @@ def _begin_work(request: HttpRequest) -> tuple[str, WorkRequest, WorkReply | Non
 
 async def _wait_for_work(request: HttpRequest, agent_id: str, message: WorkRequest) -> WorkReply:
     clock = asyncio.get_running_loop().time
-    until = clock() + message.wait_seconds
+    # Not all at once: after a restart of the server every agent polls in the same moment.
+    until = clock() + message.wait_seconds * random.uniform(0.8, 1.0)
     with hub().waiting(agent_id) as waiter:
         while True:
             # Asked again after joining the waiters: what came in between woke nobody.

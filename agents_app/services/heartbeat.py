@@ -29,7 +29,8 @@ def heartbeat(caller: Caller, message: HeartbeatRequest) -> HeartbeatReply:
     )
     named = {report.lease_id for report in message.leases}
     newest = {message.newest_lease} if message.newest_lease else set()
-    in_doubt = doubt_if_unknown(pod, message.incarnation, named | newest) or caller.doubt
+    heard = named | newest
+    in_doubt = caller.doubt or (heard and doubt_if_unknown(pod, message.incarnation, heard))
     delete = []
     if not in_doubt:
         registration.report_leases(pod, named)

@@ -6,7 +6,8 @@ One folder a lease, below the agent's own directory::
     leases/<lease>/plan.log        the redacted log of a phase, until the server has it all
     leases/<lease>/apply.log
 
-No secrets: a lease's job is asked for again after a restart.
+No secrets: a lease's job is asked for again after a restart. Each fact has its time as ``at``,
+in seconds since the machine's boot, as processes have theirs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,6 @@ from uuid import UUID
 from agents_app.agent.disk import private_folder, sync_folder
 
 _FILE = "journal.jsonl"
-#: Facts that nothing depends on after a crash need not wait for the disk.
-_UNHURRIED = {"step"}
 
 Event = dict[str, Any]
 
@@ -53,13 +53,16 @@ class LeaseJournal:
 
     def record(self, event: str, **facts: Any) -> None:
         """Store a fact; it is on disk when this returns."""
-        entry = {"event": event, **facts}
-        line = json.dumps(entry, default=str).encode() + b"\n"
+        line = _line(event, facts)
         with self._lock:
             os.write(self._file, line)
-            if event not in _UNHURRIED:
-                os.fdatasync(self._file)
+            os.fdatasync(self._file)
             self._events.append(json.loads(line))
+
+    def remember(self, event: str, **facts: Any) -> None:
+        """Keep a fact in memory alone, where a full disk takes nothing more."""
+        with self._lock:
+            self._events.append(json.loads(_line(event, facts)))
 
     def last(self, event: str) -> Event | None:
         """Return the newest fact of a name."""
@@ -83,6 +86,11 @@ class LeaseJournal:
             os.close(self._file)
         (self.folder / _FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _line(event: str, facts: dict[str, Any]) -> bytes:
+    at = round(time.clock_gettime(time.CLOCK_BOOTTIME), 3)
+    return json.dumps({"event": event, "at": at, **facts}, default=str).encode() + b"\n"
 
 
 def _read(path: Path) -> list[Event]:

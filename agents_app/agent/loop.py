@@ -34,7 +34,7 @@ class Loop:
         self._workers: dict[UUID, LeaseWorker] = {}
         self._lock = threading.Lock()
         self._draining = threading.Event()
-        self.idle = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._run, name="poll", daemon=True)
 
     def start(self) -> None:
@@ -76,15 +76,15 @@ class Loop:
         for worker in self.workers():
             worker.let_go_if_idle(_ENDING)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a lease is left; for holders of ``idle``."""
-        return bool(self._workers)
-
     def interrupt(self) -> None:
-        """Ask every run once to stop after what it is doing; for holders of ``idle``."""
-        for worker in self._workers.values():
+        """Ask every run once to stop after what it is doing."""
+        for worker in self.workers():
             worker.interrupt()
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until a lease is over, or for so long."""
+        with self._ended:
+            self._ended.wait(seconds)
 
     def incarnation_seen(self, incarnation: UUID) -> None:
         """The server speaks for a new incarnation: what has no permit there stops."""
@@ -165,9 +165,9 @@ class Loop:
         return worker
 
     def _over(self, worker: LeaseWorker) -> None:
-        with self.idle:
+        with self._ended:
             self._workers.pop(worker.lease_id, None)
-            self.idle.notify_all()
+            self._ended.notify_all()
 
 
 def _same(reply: WorkReply, before: WorkReply | None) -> bool:

@@ -95,19 +95,19 @@ class Agent:
             self._loop.incarnation_seen(incarnation)
 
     def _drain(self, loop: Loop, heartbeat: Heartbeat) -> None:
-        """Take no new work and wait for what runs."""
-        heartbeat_sent = time.monotonic()
+        """Take no new work and wait for what runs; a second signal interrupts that once."""
+        begun = time.monotonic()
         loop.drain()
         heartbeat.soon()
         interrupted = False
-        with loop.idle:
-            while loop.busy:
-                loop.idle.wait(_LOOK_SECONDS)
-                if self._signals.count > 1 and not interrupted:
-                    interrupted = True
-                    loop.interrupt()
+        while loop.workers():
+            if self._signals.count > 1 and not interrupted:
+                interrupted = True
+                loop.interrupt()
+            loop.wait_for_end(_LOOK_SECONDS)
+            loop.drain()  # a plan that is over now only waits
         heartbeat.end()
-        log.info("drained in %.1f s; ending", time.monotonic() - heartbeat_sent)
+        log.info("drained in %.1f s; ending", time.monotonic() - begun)
 
 
 def _about(options: Options, identity: Identity, engines: list[LocalEngine]) -> RegisterRequest:

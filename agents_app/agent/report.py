@@ -72,11 +72,16 @@ def note_failure(
 
 
 def _note(journal: LeaseJournal, request: FinishRequest, files: dict[Artifact, Path]) -> None:
-    journal.record(
-        OVER,
-        request=request.model_dump(mode="json"),
-        files={kind.value: str(path) for kind, path in files.items()},
-    )
+    facts = {
+        "request": request.model_dump(mode="json"),
+        "files": {kind.value: str(path) for kind, path in files.items()},
+    }
+    try:
+        journal.record(OVER, **facts)
+    except OSError as error:
+        # A result is told all the same; only a restart before that would lose it.
+        log.error("the end of the %s is not on disk: %s", request.phase, error.strerror)
+        journal.remember(OVER, **facts)
     log.info("%s is over: %s %s", request.phase, request.outcome, request.error)
 
 

@@ -15,30 +15,16 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
+from agents_app.agent import leftovers
 from agents_app.agent.client import Patience, Refused, Server
-from agents_app.agent.journal import LeaseJournal
+from agents_app.agent.journal import Event, LeaseJournal
 from agents_app.agent.lease_calls import LeaseCalls
 from agents_app.agent.machine import Machine
 from agents_app.agent.permit import PermitDesk
-from agents_app.agent.report import (
-    BEGUN,
-    DELIVERED,
-    OVER,
-    Delivery,
-    LeaseGone,
-    note_failure,
-    note_outcome,
-)
+from agents_app.agent.phase import LeaseRuns
+from agents_app.agent.report import BEGUN, DELIVERED, OVER, Delivery, LeaseGone, note_failure
 from agents_app.agent.uploads import Uploader
-from agents_app.runner.adopt import resume
-from agents_app.runner.apply import ApplyOutcome, run_apply
-from agents_app.runner.engines import choose
-from agents_app.runner.environment import secrets_of
-from agents_app.runner.errors import DirectoryInUse, EngineMissing
-from agents_app.runner.log import RunLog
-from agents_app.runner.plan import PlanOutcome, run_plan
-from agents_app.runner.process import TerraformProcess, find
-from agents_app.runner.run import Run, RunControl
+from agents_app.runner.errors import DirectoryInUse
 from agents_app.schema import (
     Activity,
     Assignment,
@@ -55,10 +41,8 @@ log = logging.getLogger("agent.lease")
 
 #: A run without permit that does not stop after its one interrupt is killed after so many seconds.
 STOP_SECONDS = 15.0
-#: How long to wait for a directory that somebody else, perhaps an orphan, still uses, in seconds.
-_IN_USE_SECONDS = 60.0
-_IN_USE_PAUSE = 0.5
 _LEFTOVER_PAUSE = 0.5
+_REPORT_PAUSE = 10.0
 
 _RUNS = {Directive.PLAN, Directive.APPLY, Directive.CANCEL, Directive.KILL}
 LEASE = "lease"
@@ -85,11 +69,20 @@ class LeaseWorker:
         self.lease_id, self.epoch = lease_id, int(facts["epoch"])
         self.task_id = UUID(facts["task"])
         self.incarnation = UUID(facts["incarnation"])
-        self._journal, self._machine = journal, machine
-        self._over = over
+        self._journal, self._over = journal, over
         self._calls = LeaseCalls(server, lease_id, self.epoch)
         self._directory = machine.directory(UUID(facts["workspace"]), self.task_id)
         self._permit = PermitDesk(self._calls, journal)
+        self._runs = LeaseRuns(
+            lease_id=lease_id,
+            epoch=self.epoch,
+            machine=machine,
+            calls=self._calls,
+            journal=journal,
+            directory=self._directory,
+            permit=self._permit,
+            applying=lambda: self._set_activity(Activity.APPLYING),
+        )
         self._changed = threading.Condition()
         self._wish: Directive | None = None
         self._known: Directive | None = None
@@ -98,7 +91,6 @@ class LeaseWorker:
         self._named = True
         self._received = time.monotonic()
         self._letting_go = ""
-        self._control = RunControl()
         self._activity = Activity.STARTING
         self._thread = threading.Thread(target=self._run, name=f"lease {lease_id}", daemon=True)
 
@@ -115,14 +107,16 @@ class LeaseWorker:
                 self._received = time.monotonic()
                 log.info("lease %s: %s", self.lease_id, assignment.directive)
             self._wish = self._known = assignment.directive
+            if assignment.directive == Directive.HOLD and self._activity == Activity.STARTING:
+                self._activity = Activity.HOLDING  # of a lease whose disk is lost
             self._keep = assignment.keep_directory
             self._named = True
             self._job = assignment.job or self._job
             self._changed.notify_all()
         if assignment.directive == Directive.CANCEL:
-            self._control.interrupt()
+            self._runs.control.interrupt()
         elif assignment.directive == Directive.KILL:
-            self._control.kill()
+            self._runs.control.kill()
         elif assignment.directive == Directive.END:
             self.let_go("the server wants its slot back")
 
@@ -144,9 +138,8 @@ class LeaseWorker:
             self._letting_go = why
             self._changed.notify_all()
         log.info("lease %s: letting go: %s", self.lease_id, why)
-        self._control.interrupt()
-        self._calls.stop_downloads()
-        killer = threading.Timer(STOP_SECONDS, self._control.kill)
+        self._runs.stop()
+        killer = threading.Timer(STOP_SECONDS, self._runs.control.kill)
         killer.daemon = True
         killer.start()
 
@@ -159,7 +152,7 @@ class LeaseWorker:
 
     def interrupt(self) -> None:
         """Ask the run once to stop after what it is doing."""
-        self._control.interrupt()
+        self._runs.control.interrupt()
 
     def known(self) -> KnownAssignment | None:
         """Return the wish this worker acts upon, None if it has none."""
@@ -209,8 +202,7 @@ class LeaseWorker:
             if directive == Directive.END:
                 return self._keep
             assert job is not None
-            phase = Phase.APPLY if job.plan else Phase.PLAN
-            done = self._phase(phase, job, [])
+            done = self._phase(_phase_of(job), job, [])
         return done
 
     def _take_up(self) -> bool | None:
@@ -225,12 +217,12 @@ class LeaseWorker:
         phase = Phase(events[0]["phase"])
         names = {event["event"] for event in events}
         if DELIVERED in names:
-            if phase == Phase.APPLY or events[-1].get("directive") == Directive.END:
-                return True
+            if phase == Phase.APPLY or events[-1]["directive"] == Directive.END:
+                return self._delivery(phase).request.directory_kept
             self._hold()
             return None
         if OVER in names:
-            return self._deliver(phase, self._uploader(phase))
+            return self._deliver(self._delivery(phase))
         log.info("lease %s: taking up its %s again", self.lease_id, phase)
         self._set_activity(Activity.APPLYING if self._permit.granted else Activity.PLANNING)
         job = self._job_of_running()
@@ -246,23 +238,36 @@ class LeaseWorker:
         """
         with self._changed:
             while self._job is None and not self._letting_go:
-                self._changed.wait(None if self._named else _LEFTOVER_PAUSE)
-                if not self._named and not any(map(_lives, self._processes())):
-                    kept = self._directory.quarantine()
-                    log.error("lease %s: nobody takes the result of its apply; it lies in %s",
-                              self.lease_id, kept)  # fmt: skip
+                waited_for = self._named and self._wish != Directive.END
+                self._changed.wait(None if waited_for else _LEFTOVER_PAUSE)
+                if not waited_for and not leftovers.alive(self._directory, self._journal):
+                    self._keep_evidence()
                     return None
-            return None if self._letting_go else self._job
+            job, self._job = self._job, None
+            return None if self._letting_go else job
+
+    def _keep_evidence(self) -> None:
+        try:
+            self._directory.acquire()
+            where = self._directory.quarantine()
+        except (DirectoryInUse, OSError):
+            where = self._directory.path
+        log.error("lease %s: nobody takes the result of its apply: see %s", self.lease_id, where)
 
     def _next_wish(self) -> tuple[Directive, Job | None]:
         with self._changed:
             while True:
                 if self._letting_go or self._wish == Directive.END:
                     return Directive.END, None
-                if self._wish in _RUNS and self._job is not None:
-                    job, self._job = self._job, None
+                job, self._job = self._job, None
+                if job is not None and self._wish in _RUNS and not self._began(_phase_of(job)):
                     return self._wish, job
                 self._changed.wait()
+
+    def _began(self, phase: Phase) -> bool:
+        """Return whether a phase began before: nothing begins twice under one lease."""
+        events = self._journal.events
+        return any(e["event"] == BEGUN and e["phase"] == phase for e in events)
 
     def _set_activity(self, activity: Activity) -> None:
         with self._changed:
@@ -270,7 +275,7 @@ class LeaseWorker:
 
     # --- a phase --------------------------------------------------------------------------
 
-    def _phase(self, phase: Phase, job: Job, events: list[dict[str, object]]) -> bool | None:
+    def _phase(self, phase: Phase, job: Job, events: list[Event]) -> bool | None:
         """Run a phase and report its end; returns as :meth:`_take_up`.
 
         Args:
@@ -281,91 +286,35 @@ class LeaseWorker:
             self._set_activity(Activity.PLANNING if phase == Phase.PLAN else Activity.PREPARING)
         uploader = self._uploader(phase)
         try:
-            self._run_phase(phase, job, events, uploader)
+            self._runs.run(phase, job, events, uploader, self._received)
         finally:
             uploader.close()
         if self._letting_go:
             # What was stopped has no result; `ended` says all there is.
             return self._keep
-        return self._deliver(phase, uploader)
-
-    def _run_phase(
-        self, phase: Phase, job: Job, events: list[dict[str, object]], uploader: Uploader
-    ) -> None:
-        run_log = RunLog(
-            self._journal.log_file(phase), secrets_of(job), self._machine.log_bytes_max
-        )
-        try:
-            if not events:
-                self._acquire()
-            run = Run(
-                lease_id=self.lease_id,
-                epoch=self.epoch,
-                job=job,
-                directory=self._directory,
-                engine=choose(self._machine.engines, job.engine, job.engine_version),
-                mirror=self._machine.mirror,
-                source=self._calls,
-                log=run_log,
-                journal=self._journal,
-                report=uploader.note,
-                bundle_bytes_max=self._machine.bundle_bytes_max,
-                control=self._control,
-                started=self._received,
-            )
-            uploader.start()
-            outcome = self._call(phase, run, events)
-            run_log.close()
-            note_outcome(self._journal, phase, outcome, run)
-        except (DirectoryInUse, EngineMissing) as error:
-            run_log.close()
-            note_failure(self._journal, phase, Outcome.NOT_STARTED, str(error), run_log)
-        except Exception:
-            log.exception("lease %s: the %s failed", self.lease_id, phase)
-            run_log.close()
-            outcome_ = Outcome.INTERRUPTED if self._permit.granted else Outcome.FAILED
-            sentence = "The agent failed while it worked; its log says why."
-            note_failure(self._journal, phase, outcome_, sentence, run_log)
-
-    def _call(
-        self, phase: Phase, run: Run, events: list[dict[str, object]]
-    ) -> PlanOutcome | ApplyOutcome:
-        if events:
-            return resume(run, events)
-        if phase == Phase.PLAN:
-            return run_plan(run)
-        return run_apply(run, self._ask_permit)
-
-    def _ask_permit(self, **facts: object) -> float:
-        seconds = self._permit(**facts)  # type: ignore[arg-type]
-        self._set_activity(Activity.APPLYING)
-        return seconds
-
-    def _acquire(self) -> None:
-        """Take the directory's lock, which an orphan of an earlier lease may still hold.
-
-        Raises:
-            DirectoryInUse: for too long.
-        """
-        until = time.monotonic() + _IN_USE_SECONDS
-        while True:
-            try:
-                self._directory.acquire()
-                return
-            except DirectoryInUse:
-                if time.monotonic() > until or self._letting_go:
-                    raise
-            with self._changed:
-                self._changed.wait(_IN_USE_PAUSE)
+        return self._deliver(Delivery(self._calls, self._journal, uploader))
 
     def _uploader(self, phase: Phase) -> Uploader:
         return Uploader(self._calls, phase, self._journal.log_file(phase))
 
-    def _deliver(self, phase: Phase, uploader: Uploader) -> bool | None:
-        """Report a phase's end; returns as :meth:`_take_up`."""
+    def _delivery(self, phase: Phase) -> Delivery:
+        return Delivery(self._calls, self._journal, self._uploader(phase))
+
+    def _deliver(self, delivery: Delivery) -> bool | None:
+        """Report a phase's end; returns as :meth:`_take_up`.
+
+        Raises:
+            LeaseGone: the server does not want to hear it.
+        """
         self._set_activity(Activity.FINISHED)
-        delivery = Delivery(self._calls, self._journal, uploader)
-        directive = delivery.deliver()
+        while True:
+            try:
+                directive = delivery.deliver()
+                break
+            except (OSError, ValueError):
+                # The disk, or an answer that makes no sense: a result is never dropped for that.
+                log.exception("lease %s: the report failed", self.lease_id)
+                time.sleep(_REPORT_PAUSE)
         if directive == Directive.END:
             return delivery.request.directory_kept
         self._hold()
@@ -374,7 +323,7 @@ class LeaseWorker:
     def _hold(self) -> None:
         """Keep the directory, locked, for the apply."""
         try:
-            self._acquire()
+            self._runs.acquire()
         except DirectoryInUse as error:
             log.warning("lease %s: %s", self.lease_id, error)
         with self._changed:
@@ -389,7 +338,7 @@ class LeaseWorker:
 
     def _end(self, keep: bool) -> None:
         """Give directory and slot back, once nothing runs any more."""
-        self._stop_leftovers()
+        leftovers.stop(self._directory, self._journal, kill=not self._permit.granted)
         try:
             self._directory.acquire()
         except DirectoryInUse as error:
@@ -409,28 +358,14 @@ class LeaseWorker:
         self._journal.remove()
         log.info("lease %s is over", self.lease_id)
 
-    def _stop_leftovers(self) -> None:
-        """End what a former agent process left running here; a permitted apply ends by itself."""
-        for running in self._processes():
-            while _lives(running):
-                if not self._permit.granted:
-                    running.kill()
-                time.sleep(_LEFTOVER_PAUSE)
-
-    def _processes(self) -> list[TerraformProcess]:
-        folders = self._directory.run
-        found = map(find, folders.iterdir() if folders.is_dir() else ())
-        return [running for running in found if running is not None]
-
     def _settle(self, refusal: Refused) -> None:
         """The server says that the apply was permitted, but its reply came too late to count."""
         if refusal.status != 409 or refusal.kind != "conflict" or self._permit.granted:
             log.info("lease %s: %s", self.lease_id, refusal.detail)
             return
         note_failure(self._journal, Phase.APPLY, Outcome.NOT_STARTED, self._letting_go)
-        uploader = self._uploader(Phase.APPLY)
-        Delivery(self._calls, self._journal, uploader).deliver()
+        self._delivery(Phase.APPLY).deliver()
 
 
-def _lives(running: TerraformProcess) -> bool:
-    return running.alive() or bool(running.members())
+def _phase_of(job: Job) -> Phase:
+    return Phase.APPLY if job.plan else Phase.PLAN

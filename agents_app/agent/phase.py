@@ -1,0 +1,139 @@
+"""One phase of a lease on this machine: the runner's call, and its end on disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from agents_app.agent.journal import Event, LeaseJournal
+from agents_app.agent.lease_calls import LeaseCalls
+from agents_app.agent.machine import Machine
+from agents_app.agent.permit import PermitDesk
+from agents_app.agent.report import note_failure, note_outcome
+from agents_app.agent.uploads import Uploader
+from agents_app.runner.adopt import resume
+from agents_app.runner.apply import ApplyOutcome, run_apply
+from agents_app.runner.engines import choose
+from agents_app.runner.environment import secrets_of
+from agents_app.runner.errors import DirectoryInUse, EngineMissing
+from agents_app.runner.log import RunLog
+from agents_app.runner.plan import PlanOutcome, run_plan
+from agents_app.runner.run import Run, RunControl
+from agents_app.runner.workdir import WorkDirectory
+from agents_app.schema import ApplyPath, Job, Outcome, Phase
+
+log = logging.getLogger("agent.phase")
+
+#: How long to wait for a directory that somebody else, perhaps an orphan, still uses, in seconds.
+IN_USE_SECONDS = 60.0
+_IN_USE_PAUSE = 0.5
+
+
+@dataclass
+class LeaseRuns:
+    """What the phases of one lease share.
+
+    Args:
+        applying: called when the permit was granted.
+    """
+
+    lease_id: UUID
+    epoch: int
+    machine: Machine
+    calls: LeaseCalls
+    journal: LeaseJournal
+    directory: WorkDirectory
+    permit: PermitDesk
+    applying: Callable[[], None]
+    control: RunControl = field(default_factory=RunControl)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Stop what runs, or waits for its directory or for a download."""
+        self._stopped.set()
+        self.control.interrupt()
+        self.calls.stop_downloads()
+
+    def acquire(self) -> None:
+        """Take the directory's lock, which an orphan of an earlier lease may still hold.
+
+        Raises:
+            DirectoryInUse: for too long.
+        """
+        until = time.monotonic() + IN_USE_SECONDS
+        while True:
+            try:
+                self.directory.acquire()
+                return
+            except DirectoryInUse:
+                if time.monotonic() > until or self._stopped.wait(_IN_USE_PAUSE):
+                    raise
+
+    def run(
+        self, phase: Phase, job: Job, events: list[Event], uploader: Uploader, received: float
+    ) -> None:
+        """Run a phase to its end, and put the end on disk.
+
+        Args:
+            events: what a former agent process noted of it; then it is not run again.
+            received: when the assignment came, monotonic.
+        """
+        run_log = RunLog(self.journal.log_file(phase), secrets_of(job), self.machine.log_bytes_max)
+        try:
+            if not events:
+                self.acquire()
+            run = self._run(job, run_log, uploader, received)
+            uploader.start()
+            outcome = self._outcome(phase, run, events)
+        except (DirectoryInUse, EngineMissing) as error:
+            run_log.close()
+            note_failure(self.journal, phase, Outcome.NOT_STARTED, str(error), run_log)
+        except Exception:
+            log.exception("lease %s: the %s failed", self.lease_id, phase)
+            run_log.close()
+            ended = Outcome.INTERRUPTED if self.permit.granted else Outcome.FAILED
+            sentence = "The agent failed while it worked; its log says why."
+            note_failure(self.journal, phase, ended, sentence, run_log)
+        else:
+            run_log.close()
+            note_outcome(self.journal, phase, outcome, run)
+
+    def _run(self, job: Job, run_log: RunLog, uploader: Uploader, received: float) -> Run:
+        return Run(
+            lease_id=self.lease_id,
+            epoch=self.epoch,
+            job=job,
+            directory=self.directory,
+            engine=choose(self.machine.engines, job.engine, job.engine_version),
+            mirror=self.machine.mirror,
+            source=self.calls,
+            log=run_log,
+            journal=self.journal,
+            report=uploader.note,
+            bundle_bytes_max=self.machine.bundle_bytes_max,
+            control=self.control,
+            started=received,
+        )
+
+    def _outcome(self, phase: Phase, run: Run, events: list[Event]) -> PlanOutcome | ApplyOutcome:
+        if events:
+            return resume(run, events)
+        if phase == Phase.PLAN:
+            return run_plan(run)
+        return run_apply(run, self._ask_permit)
+
+    def _ask_permit(
+        self, *, plan_hash: str, manifest_digest: str, path: ApplyPath, path_reason: str
+    ) -> float:
+        seconds = self.permit(
+            plan_hash=plan_hash,
+            manifest_digest=manifest_digest,
+            path=path,
+            path_reason=path_reason,
+        )
+        self.applying()
+        return seconds

@@ -45,7 +45,7 @@ class AgentField(serializers.Field):
 
 def _newest_leases(tasks: QuerySet[Any]) -> QuerySet[Any]:
     newest = (
-        Lease.objects.order_by("task", "-epoch").distinct("task").select_related("slot__pod")
+        Lease.objects.order_by("task_id", "-epoch").distinct("task_id").select_related("slot__pod")
     ).only("task_id", "epoch", "slot__slot_id", "slot__pod__pod_name", "slot__pod__agent_id")
     return tasks.prefetch_related(Prefetch("leases", newest, to_attr="newest_leases"))
 

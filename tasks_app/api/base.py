@@ -17,7 +17,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from tasks_app.actors import Actor
 from tasks_app.api.idempotency import HEADER, run_once
-from tasks_app.api.parsers import StrictJSONParser, give_length
+from tasks_app.api.parsers import StrictJSONParser, Upload, give_length
 from tasks_app.exceptions import TooLarge
 from tasks_app.models import Workspace
 from tasks_app.permissions import visible_projects
@@ -72,6 +72,8 @@ class ApiViewSet(GenericViewSet[Any]):
     content_negotiation_class = AlwaysFirst
     parser_classes = [StrictJSONParser]
     lookup_value_regex = UUID_PATTERN
+    #: What an upload's view has read.
+    uploaded: Upload | None = None
 
     @property
     def actor(self) -> Actor:
@@ -102,6 +104,12 @@ class ApiViewSet(GenericViewSet[Any]):
     def _once(self, key: str, handler: Any, request: Request, *args: Any, **kwargs: Any) -> Any:
         digest = self.body_digest(request)
         return run_once(request, key, digest, lambda: handler(request, *args, **kwargs))
+
+    def finalize_response(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Let go of an upload, whatever came of it."""
+        if self.uploaded is not None:
+            self.uploaded.close()
+        return super().finalize_response(request, *args, **kwargs)
 
     def reads_uploads(self, request: Any) -> bool:
         """Whether the view reads the body as a stream."""
@@ -148,6 +156,18 @@ class ApiViewSet(GenericViewSet[Any]):
         """
         headers = {"Location": reverse(location, kwargs=names)} if location else None
         return Response(self.get_serializer(row).data, status=status, headers=headers)
+
+
+def checked(kind: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
+    """Return the query string's checked values.
+
+    Raises:
+        ValidationError.
+    """
+    query = kind(data=request.query_params.dict())
+    query.is_valid(raise_exception=True)
+    values: dict[str, Any] = query.validated_data
+    return values
 
 
 def is_schema(view: Any) -> bool:

@@ -12,7 +12,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tasks_app.api.base import WORKSPACE, ApiViewSet, Input, is_schema, person
+from tasks_app.api.base import WORKSPACE, ApiViewSet, Input, checked, is_schema, person
 from tasks_app.api.parsers import Upload, read_upload, refuse_announced, spool
 from tasks_app.models import ConfigurationVersion
 from tasks_app.services import configurations as service
@@ -95,16 +95,13 @@ class ConfigurationViewSet(ApiViewSet):
         """
         workspace = self.visible_workspace()
         upload, message = self._upload(request)
-        try:
-            row = service.store_configuration(
-                actor=self.actor,
-                workspace=workspace,
-                archive=upload.file,
-                source=ConfigurationVersion.Source.UPLOAD,
-                message=message,
-            )
-        finally:
-            upload.close()
+        row = service.store_configuration(
+            actor=self.actor,
+            workspace=workspace,
+            archive=upload.file,
+            source=ConfigurationVersion.Source.UPLOAD,
+            message=message,
+        )
         return self.answer(row, 201, "configuration-detail", workspace_id=workspace.pk, pk=row.pk)
 
     def reads_uploads(self, request: Any) -> bool:
@@ -118,16 +115,12 @@ class ConfigurationViewSet(ApiViewSet):
 
     def _upload(self, request: Request) -> tuple[Upload, str]:
         """Read the body once; return archive and message."""
-        if not hasattr(self, "_read"):
-            self._read = self._read_body(request)
-        return self._read
-
-    def _read_body(self, request: Request) -> tuple[Upload, str]:
         limit = settings.SLIPWAY.archive_bytes_max
-        if (request.content_type or "").startswith("multipart/form-data"):
-            refuse_announced(request, limit + _FORM_BYTES)
-            values = self.input(ConfigurationForm)
-            return spool(values["archive"], limit), values["message"]
-        query = MessageQuery(data=request.query_params.dict())
-        query.is_valid(raise_exception=True)
-        return read_upload(request, GZIP, limit), query.validated_data["message"]
+        if not (request.content_type or "").startswith("multipart/form-data"):
+            message = checked(MessageQuery, request)["message"]
+            self.uploaded = self.uploaded or read_upload(request, GZIP, limit)
+            return self.uploaded, message
+        refuse_announced(request, limit + _FORM_BYTES)
+        values = self.input(ConfigurationForm)
+        self.uploaded = self.uploaded or spool(values["archive"], limit)
+        return self.uploaded, values["message"]

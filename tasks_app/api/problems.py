@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, ValidationError
-from django.db import DatabaseError, DataError
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -29,12 +29,13 @@ _HTTP = {
     413: ("too-large", "The content is larger than allowed."),
     415: ("unsupported-media-type", "This content type is not for this address."),
     429: ("too-many-requests", "Too many requests; wait a little."),
+    500: ("internal", "The server failed."),
     503: ("unavailable", "The database is not reachable now."),
 }
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer an error of the REST API; None for defects, which become a 500."""
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Answer an error of the REST API; a defect becomes a 500 that says nothing of itself."""
     if isinstance(error, SlipwayError):
         extra = dict(error.extra)
         if error.field:
@@ -53,8 +54,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if isinstance(error, (SuspiciousOperation, DataError)):
         log.warning("%s: %s", _address(context), error)
         return _http(context, 400, "A value cannot be used.")
-    if isinstance(error, (DatabaseError, PoolTimeout)):
-        log.exception("%s failed", _address(context), exc_info=error)
+    if isinstance(error, (OperationalError, InterfaceError, InternalError, PoolTimeout)):
+        log.warning("%s: %s", _address(context), error)
         response = _http(
             context, 503, "Nothing was changed, or it is safe to repeat; try again in a moment."
         )
@@ -62,7 +63,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return response
     response_of_drf = default_handler(error, context)
     if response_of_drf is None:
-        return None
+        log.exception("%s failed", _address(context), exc_info=error)
+        return _http(context, 500, "The server's log says why, under this request_id.")
     detail = getattr(error, "detail", "")
     answer = _http(context, response_of_drf.status_code, str(detail) if detail else "")
     for name, value in response_of_drf.headers.items():

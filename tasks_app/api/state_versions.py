@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app import blobs
-from tasks_app.api.base import WORKSPACE, ApiViewSet, NoInput, is_schema, person
+from tasks_app.api.base import WORKSPACE, ApiViewSet, NoInput, checked, is_schema, person
 from tasks_app.api.configurations import MessageQuery
 from tasks_app.api.downloads import download
 from tasks_app.api.parsers import Upload, read_upload
@@ -93,15 +93,13 @@ class StateVersionViewSet(ApiViewSet):
         """
         workspace = self.visible_workspace()
         require(self.actor, Action.WRITE_STATE, workspace)
-        query = MessageQuery(data=request.query_params.dict())
-        query.is_valid(raise_exception=True)
-        with self._upload(request).file as file:
-            row = service.upload_state(
-                actor=self.actor,
-                workspace=workspace,
-                content=file.read(),
-                message=query.validated_data["message"],
-            )
+        message = checked(MessageQuery, request)["message"]
+        row = service.upload_state(
+            actor=self.actor,
+            workspace=workspace,
+            content=self._upload(request).file.read(),
+            message=message,
+        )
         return self.answer(row, 201, "state-version-detail", workspace_id=workspace.pk, pk=row.pk)
 
     @extend_schema(request=NoInput, responses={201: StateVersionSerializer})
@@ -139,10 +137,10 @@ class StateVersionViewSet(ApiViewSet):
 
     def _upload(self, request: Request) -> Upload:
         """Read the body once."""
-        if not hasattr(self, "_read"):
-            self._read = read_upload(
+        if self.uploaded is None:
+            self.uploaded = read_upload(
                 request,
                 ("application/json", "application/octet-stream"),
                 settings.SLIPWAY.state_bytes_max,
             )
-        return self._read
+        return self.uploaded

@@ -14,7 +14,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tasks_app.api.base import ApiViewSet, Input, is_schema, of_visible, person
+from tasks_app.api.base import ApiViewSet, Input, checked, is_schema, of_visible, person
 from tasks_app.api.downloads import download
 from tasks_app.api.task_documents import PlanSummarySerializer
 from tasks_app.models import Event, Task
@@ -164,18 +164,6 @@ class TaskContentViewSet(ApiViewSet):
         rows = Event.objects.filter(task=self.get_object()).select_related("user")
         page = self.paginate_queryset(rows)
         return self.get_paginated_response(EventSerializer(page, many=True).data)
-
-
-def checked(kind: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
-    """Return the query string's checked values.
-
-    Raises:
-        ValidationError.
-    """
-    query = kind(data=request.query_params.dict())
-    query.is_valid(raise_exception=True)
-    values: dict[str, Any] = query.validated_data
-    return values
 
 
 def whole_characters(part: LogPart) -> tuple[str, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os.path
 import re
 from collections.abc import Collection, Iterable
 from itertools import groupby
@@ -90,9 +89,15 @@ def pattern_of(texts: Collection[bytes]) -> re.Pattern[bytes] | None:
     return re.compile(_branches(sorted(texts))) if texts else None
 
 
+def _common(one: bytes, other: bytes) -> int:
+    """Return how many first bytes are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def _branches(texts: list[bytes]) -> bytes:
     """Write sorted, different texts as one expression that prefers longer ones."""
-    common = os.path.commonprefix([texts[0], texts[-1]])  # noqa: RUF071  of any sequences
+    common = texts[0][: _common(texts[0], texts[-1])]
     rests = [text[len(common) :] for text in texts]
     optional = not rests[0]
     if optional:

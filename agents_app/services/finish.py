@@ -24,10 +24,13 @@ from pods_app.leases import find_lease
 from pods_app.models import Lease
 from pods_app.outcomes import Report, end_reported, finish_apply, finish_plan
 from pods_app.states import LeasePhase, LeaseState
+from tasks_app import blobs
+from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput
 from tasks_app.models import LogStream
 from tasks_app.services.logs import complete_log
 from tasks_app.services.plans import PlanFacts
+from tasks_app.services.state_recovery import store_recovered_state
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Without these a person could not read the plan they confirm.
@@ -38,7 +41,7 @@ def finish(caller: Caller, lease_id: UUID, epoch: int, message: FinishRequest) -
     """Record the end of a phase. Repeating it is harmless.
 
     The log and the artifacts come first: a phase whose log has a gap, or whose plan is not
-    here, is not over.
+    here, is not over. A state that an apply could not upload becomes current with its end.
 
     Raises:
         NotFound, StaleLease: the lease is not this agent's, or was taken away.
@@ -57,10 +60,24 @@ def finish(caller: Caller, lease_id: UUID, epoch: int, message: FinishRequest) -
     end_phase = finish_plan if message.phase == Phase.PLAN else finish_apply
     with transaction.atomic():
         directive = end_phase(lease_id=lease_id, epoch=epoch, pod=caller.pod, report=report)
+        if message.state_recovered and not repeated and lease.task.has_own_state:
+            _take_in_recovered_state(caller, lease)
         if not repeated:
             complete_log(task=lease.task, phase=message.phase, truncated=message.log_truncated)
             store_steps(lease, message.phase, message.steps)
     return FinishReply(directive=Directive(directive))
+
+
+def _take_in_recovered_state(caller: Caller, lease: Lease) -> None:
+    blob = blobs_of_lease(lease.pk).get(Artifact.RECOVERED_STATE)
+    if blob is None:
+        raise ArtifactsMissing(
+            "Store the recovered state with the lease, then report the end again.",
+            missing=[Artifact.RECOVERED_STATE.value],
+        )
+    store_recovered_state(
+        task=lease.task, content=blobs.read_all(blob), actor=Actor.agent(caller.pod.agent_id)
+    )
 
 
 def _is_over(lease: Lease, phase: Phase) -> bool:

@@ -30,9 +30,9 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps([decision.as_dict() for decision in decisions], indent=2))
         else:
             for d in decisions:
-                verb = "delete" if d.delete else "keep"
+                verb = "delete" if d.delete else d.state
                 self.stdout.write(
-                    f"{verb:6}  {d.bytes / 1e6:8.1f} MB  {d.age_seconds / 3600:6.1f} h  "
+                    f"{verb:11}  {d.bytes / 1e6:8.1f} MB  {d.age_seconds / 3600:6.1f} h  "
                     f"{d.task} on {d.pod}: {d.reason}"
                 )
             total = sum(d.bytes for d in doomed) / 1e6

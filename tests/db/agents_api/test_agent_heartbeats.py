@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from pods_app.incarnation import begin_incarnation, installation
+from pods_app.leases import end
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.services import drain_pod, lose_pod
 from pods_app.states import DirectoryState, PodPhase
@@ -91,6 +92,9 @@ def test_directories_are_rows_and_deletions_are_asked_for(agent, planning):
     assert (row.task_id, row.bytes, row.state) == (planning.pk, 7, DirectoryState.KEPT)
     assert row.path.endswith(f"/workspaces/{planning.workspace_id}/{planning.pk}")
     WorkDirectory.objects.update(state=DirectoryState.DELETING)
+    reply = agent.heartbeat(directories=[report])
+    assert reply.json["delete_directories"] == [], "its task has a lease: it may be in use"
+    end(agent.lease, actor=Actor.system("test"), reason="over")
     reply = agent.heartbeat(directories=[report])
     assert reply.json["delete_directories"] == [str(planning.pk)]
     reply = agent.heartbeat(deleted_directories=[str(planning.pk)])

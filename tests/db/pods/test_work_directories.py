@@ -58,6 +58,8 @@ def test_a_waiting_plan_is_kept_until_nobody_confirmed_it(task, pod):
     cleanup()
     assert WorkDirectory.objects.get().state == "deleting"
     assert leases.lease_of(task).state == "ending"
+    assert report(pod, task) == [], "its agent still holds it; it goes with the lease"
+    leases.end(leases.lease_of(task), actor=Actor.system("test"), reason="reported")
     assert report(pod, task) == [task.pk]
     assert report(pod, deleted=[task.pk]) == []
     assert WorkDirectory.objects.get().state == "deleted"
@@ -83,7 +85,7 @@ def test_finished_tasks_are_cleaned_after_an_hour(task, pod, admin):
     Task.objects.update(finished_at=ClockTimestamp() - timedelta(hours=2))
     (decision,) = cleanup()
     assert decision.delete
-    assert decision.reason == "the task is discarded for more than 1 h"
+    assert decision.reason == "the task is discarded, kept for 1 h at most"
 
 
 def test_an_interrupted_apply_keeps_its_evidence(task, pod, admin):

@@ -1,20 +1,28 @@
 """What django-q2 runs on schedule: short, idempotent, single-flight, never Terraform."""
 
+from django.conf import settings
+
 from pods_app import controller as controller_module
 from pods_app.queue import dispatch_pass
 from pods_app.work_directories import cleanup
 from tasks_app.single_flight import single_flight
 
+#: A job's lease outlives the job: a worker is killed at django-q2's time-out.
+_SECONDS: float = settings.Q_CLUSTER["timeout"] + 5
+
 
 def dispatch() -> int:
     """Place waiting tasks; returns how many got a lease."""
-    with single_flight("job: dispatch", 50) as mine:
+    with single_flight("job: dispatch", _SECONDS) as mine:
         return dispatch_pass() if mine else 0
 
 
 def controller_pass() -> bool:
-    """Do one pass of what the controller does, unless it or another job is at it."""
-    with single_flight("job: controller pass", 50) as mine:
+    """Do one pass of what the controller does, unless another job is at it.
+
+    Beside a living controller it does no harm, and without one it is sufficient.
+    """
+    with single_flight("job: controller pass", _SECONDS) as mine:
         if mine:
             controller_module.controller_pass()
         return mine
@@ -22,5 +30,5 @@ def controller_pass() -> bool:
 
 def cleanup_work_directories() -> int:
     """Ask agents to delete directories that are over; returns how many."""
-    with single_flight("job: cleanup", 600) as mine:
+    with single_flight("job: cleanup", _SECONDS) as mine:
         return sum(decision.delete for decision in cleanup()) if mine else 0

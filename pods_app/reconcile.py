@@ -1,26 +1,42 @@
-"""`reconcile_pods(pool)`: the pods a pool has against those it should have, level-triggered."""
+"""`reconcile_pods(pool)`: the pods a pool has against those it should have, level-triggered.
+
+No row is locked while a process is looked for or started. What must happen once is claimed by a
+guarded UPDATE before: a launch by its time, a pod's name by a unique constraint, the end of a
+surplus pod by its draining.
+"""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
 
 from pods_app.hosting.base import Hosting
 from pods_app.hosting.local import LocalHosting
-from pods_app.models import ManagedPod, Pool
+from pods_app.models import ManagedPod, Pool, PoolToken
 from pods_app.registration import add_slots, create_pool_token
+from pods_app.services import drain_if_free, pod_is_gone, undrain_pod
 from pods_app.states import PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.transitions import record
 
 RECONCILE = Actor.system("reconcile")
-#: An agent that died is started again after so many seconds at the earliest.
-RESTART_SECONDS = 2.0
+#: An agent that ran for so long was started well; in seconds.
+HEALTHY_SECONDS = 60
+#: Longest pause before an agent that keeps ending is started again, in seconds.
+BACK_OFF_SECONDS_MAX = 60
+#: An agent that runs but is not heard for so long may need another token; in seconds.
+RENEW_SECONDS = 30
+#: A pod of another machine that never came online is given up after so many seconds.
+STRANGER_SECONDS = 300
+_TOO_MANY = "the pool has more pods than it wants"
+_TOKEN_LIFE = timedelta(hours=1)
 
 _HOSTINGS: dict[str, Hosting] = {PoolKind.LOCAL: LocalHosting()}
 
@@ -38,67 +54,215 @@ class Change:
         return vars(self).copy()
 
 
-def reconcile_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
-    """Create missing pods and start dead agents again, so that they re-adopt their work.
+@dataclass
+class _Round:
+    """One reconciliation of one pool; ``changes`` is its result."""
 
-    Two callers at once do no harm: the pool's row is locked, the pods' names are fixed.
+    pool: Pool
+    hosting: Hosting
+    dry_run: bool
+    changes: list[Change] = field(default_factory=list)
+
+    def note(self, name: str, action: str, reason: str) -> bool:
+        """Record a difference; returns whether to act upon it."""
+        self.changes.append(Change(self.pool.name, name, action, reason))
+        return not self.dry_run
+
+
+def reconcile_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
+    """Create missing pods, start dead agents again, and end pods that are too many.
+
+    An agent that is started again re-adopts its work. A pod ends only when all its slots are
+    free. Two callers at once do no harm.
 
     Returns:
         What was changed, or would be.
     """
-    hosting = _HOSTINGS.get(pool.kind)
-    if hosting is None:
-        return []
     changes: list[Change] = []
-    with transaction.atomic():
-        pool = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
+    for kind, hosting in _HOSTINGS.items():
         pods = list(
-            ManagedPod.objects.filter(pool=pool, kind=pool.kind).exclude(phase=PodPhase.GONE)
+            ManagedPod.objects.select_related("pool")
+            .filter(pool=pool, kind=kind)
+            .exclude(phase=PodPhase.GONE)
+            .order_by("created_at", "id")
         )
-        names = {pod.pod_name for pod in pods}
-        for pod in pods:
-            if not hosting.alive(pod) and not _started_just_now(pod):
-                changes.append(Change(pool.name, pod.pod_name, "start", "its agent is not running"))
-                if not dry_run:
-                    _launch(hosting, pool, pod)
-        for number in range(pool.min_pods):
-            name = f"{pool.name}-{number}"
-            if pool.frozen or name in names:
-                continue
-            changes.append(Change(pool.name, name, "create", f"pool wants {pool.min_pods} pods"))
-            if not dry_run:
-                pod = ManagedPod.objects.create(
-                    pool=pool, pod_name=name, pod_uid=str(uuid.uuid4()), kind=pool.kind
-                )
-                add_slots(pod, pool.slots_per_pod)
-                _launch(hosting, pool, pod)
+        wanted = pool.min_pods if pool.kind == kind else 0
+        round_ = _Round(pool, hosting, dry_run)
+        pods = _forget_strangers(round_, pods)
+        surplus = _surplus(pods, wanted)
+        for pod in surplus:
+            _retire(round_, pod, wanted)
+        if not pool.frozen:
+            names = {pod.pod_name for pod in pods}
+            kept = [pod for pod in pods if pod not in surplus]
+            kept += _create(round_, names, wanted - len(kept))
+            for pod in kept:
+                _keep_alive(round_, pod)
+        changes += round_.changes
     return changes
 
 
-def _started_just_now(pod: ManagedPod) -> bool:
-    return (
-        pod.process_id is not None
-        and ManagedPod.objects.filter(
-            pk=pod.pk, last_launch_at__gt=ClockTimestamp() - timedelta(seconds=RESTART_SECONDS)
-        ).exists()
-    )
+def _forget_strangers(round_: _Round, pods: list[ManagedPod]) -> list[ManagedPod]:
+    """Give up pods of machines that went away with them; return the others."""
+    here, rest = round_.hosting.here(), []
+    for pod in pods:
+        lost = pod.phase == PodPhase.LOST or (
+            pod.phase == PodPhase.STARTING and not _launched_within(pod, STRANGER_SECONDS)
+        )
+        if pod.host in ("", here) or not lost:
+            rest.append(pod)
+        elif round_.note(pod.pod_name, "forget", f"machine {pod.host} is not heard of"):
+            _gone(round_, pod, f"machine {pod.host} is not heard of any more")
+    return rest
 
 
-def _launch(hosting: Hosting, pool: Pool, pod: ManagedPod) -> None:
-    _, token = create_pool_token(
-        actor=RECONCILE, pool=pool, name=f"pod {pod.pod_name}", lifetime=timedelta(hours=1)
+def _surplus(pods: Sequence[ManagedPod], wanted: int) -> list[ManagedPod]:
+    """Return the pods that are too many: those that end already, then the youngest."""
+    too_many = len(pods) - wanted
+    order = sorted(pods, key=lambda pod: (not pod.draining, -pods.index(pod)))
+    return order[:too_many] if too_many > 0 else []
+
+
+def _retire(round_: _Round, pod: ManagedPod, wanted: int) -> None:
+    """Drain a pod once it is free, ask its agent to end, and forget it when it has."""
+    if pod.host not in ("", round_.hosting.here()):
+        return  # its own machine's controller ends it
+    alive = round_.hosting.alive(pod)
+    if pod.draining and pod.ending and alive:
+        return  # under way
+    if not round_.note(pod.pod_name, "end", f"the pool wants {wanted} pods"):
+        return
+    free = drain_if_free(pod.pk, actor=RECONCILE, reason=_TOO_MANY)
+    if free and not round_.hosting.delete(pod):
+        _gone(round_, pod, "it was one too many and has ended")
+
+
+def _gone(round_: _Round, pod: ManagedPod, cause: str) -> None:
+    pod_is_gone(pod.pk, actor=RECONCILE, cause=cause)
+    PoolToken.objects.filter(pool=round_.pool, name=_token_name(pod)).delete()
+    if pod.host == round_.hosting.here():
+        round_.hosting.forget(pod)
+
+
+def _create(round_: _Round, names: set[str], missing: int) -> list[ManagedPod]:
+    """Enter missing pods under the first free names; their agents are started afterwards."""
+    created: list[ManagedPod] = []
+    number = 0
+    while len(created) < missing:
+        name = f"{round_.pool.name}-{number}"
+        number += 1
+        if name in names:
+            continue
+        pod = ManagedPod(
+            pool=round_.pool,
+            pod_name=name,
+            pod_uid=str(uuid.uuid4()),
+            kind=PoolKind.LOCAL,
+            host=round_.hosting.here(),
+            slot_limit=round_.pool.slots_per_pod,
+        )
+        created.append(pod)
+        if round_.note(name, "create", f"the pool wants {round_.pool.min_pods} pods"):
+            try:
+                with transaction.atomic():
+                    pod.save(force_insert=True)
+                    add_slots(pod, round_.pool.slots_per_pod)
+            except IntegrityError:
+                created.remove(pod)  # somebody else made it at this moment
+                missing -= 1
+    return [] if round_.dry_run else created
+
+
+def _keep_alive(round_: _Round, pod: ManagedPod) -> None:
+    if pod.host not in ("", round_.hosting.here()):
+        return
+    if round_.hosting.alive(pod):
+        _look_after(round_, pod)
+        return
+    failed = pod.failed_launches
+    pause = min(2**failed, BACK_OFF_SECONDS_MAX) if failed else 0
+    if pause and _launched_within(pod, pause):
+        _explain(round_, pod, failed, pause)
+        return
+    act = round_.note(pod.pod_name, "start", "its agent is not running")
+    if act and _claim_launch(pod, round_.hosting.here()):
+        if pod.draining and pod.phase_reason == _TOO_MANY:
+            undrain_pod(actor=RECONCILE, pod_id=pod.pk, reason="the pool wants it again")
+        round_.hosting.create(pod, _new_token(round_, pod))
+        record(
+            "pod.started",
+            actor=RECONCILE,
+            data={"pod": pod.pod_name, "pool": round_.pool.name, "attempt": failed + 1},
+        )
+
+
+def _claim_launch(pod: ManagedPod, host: str) -> bool:
+    """Take the right to start a pod's agent now; one of many callers gets it."""
+    unchanged = Q(last_launch_at=pod.last_launch_at, failed_launches=pod.failed_launches)
+    claimed = (
+        ManagedPod.objects.filter(unchanged, pk=pod.pk)
+        .exclude(phase=PodPhase.GONE)
+        .update(
+            last_launch_at=ClockTimestamp(),
+            failed_launches=F("failed_launches") + 1,
+            host=host,
+        )
     )
-    ManagedPod.objects.filter(pk=pod.pk).update(last_launch_at=ClockTimestamp())
-    hosting.create(pool, pod, token)
-    record("pod.started", actor=RECONCILE, data={"pod": pod.pod_name, "pool": pool.name})
+    return bool(claimed)
+
+
+def _look_after(round_: _Round, pod: ManagedPod) -> None:
+    """What a running agent may need."""
+    if round_.dry_run:
+        return
+    if pod.failed_launches and not _launched_within(pod, HEALTHY_SECONDS):
+        ManagedPod.objects.filter(pk=pod.pk).update(failed_launches=0)
+    if pod.phase == PodPhase.ONLINE or _launched_within(pod, RENEW_SECONDS):
+        return
+    # It runs and cannot register: its token of an earlier launch has expired, or the database
+    # was restored and does not know it.
+    tokens = PoolToken.objects.filter(pool=round_.pool, name=_token_name(pod))
+    if not tokens.filter(created_at__gt=_ago(RENEW_SECONDS)).exists():
+        round_.hosting.renew(pod, _new_token(round_, pod))
+
+
+def _explain(round_: _Round, pod: ManagedPod, failed: int, pause: int) -> None:
+    """Say on the pod why it is not started at once."""
+    words = round_.hosting.last_words(pod)
+    reason = f"Its agent ended soon after its start, {failed} times; started again every {pause} s"
+    reason = (reason + (f". Its log ends: {words}" if words else ""))[:500]
+    if not round_.dry_run and failed > 1:
+        ManagedPod.objects.filter(pk=pod.pk).exclude(phase_reason=reason).update(
+            phase_reason=reason
+        )
+
+
+def _new_token(round_: _Round, pod: ManagedPod) -> str:
+    """Make the pod's token; it replaces the one of its former launch."""
+    name = _token_name(pod)
+    PoolToken.objects.filter(pool=round_.pool, name=name).delete()
+    _, token = create_pool_token(actor=RECONCILE, pool=round_.pool, name=name, lifetime=_TOKEN_LIFE)
+    return token
+
+
+def _token_name(pod: ManagedPod) -> str:
+    return f"pod {pod.pod_name}"[:100]
+
+
+def _launched_within(pod: ManagedPod, seconds: float) -> bool:
+    return ManagedPod.objects.filter(pk=pod.pk, last_launch_at__gt=_ago(seconds)).exists()
+
+
+def _ago(seconds: float) -> Any:
+    return ClockTimestamp() - timedelta(seconds=seconds)
 
 
 def stop_pods(pool: Pool) -> int:
-    """Ask every pod of a pool to drain and end; returns how many."""
-    hosting = _HOSTINGS.get(pool.kind)
-    if hosting is None:
-        return 0
-    pods = ManagedPod.objects.filter(pool=pool, kind=pool.kind).exclude(phase=PodPhase.GONE)
-    for pod in pods:
+    """Ask this machine's pods of a pool to drain and end; returns how many run."""
+    return sum(
         hosting.delete(pod)
-    return len(pods)
+        for kind, hosting in _HOSTINGS.items()
+        for pod in ManagedPod.objects.filter(
+            pool=pool, kind=kind, host__in=["", hosting.here()]
+        ).exclude(phase=PodPhase.GONE)
+    )

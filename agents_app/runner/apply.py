@@ -11,6 +11,7 @@ import logging
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -87,8 +88,9 @@ def run_apply(run: Run, permit: PermitCall) -> ApplyOutcome:
             Terraform's own verdict.
     """
     made = _Made()
-    with private_home(run.directory.home, run.job) as home:
+    with ExitStack() as stack:
         try:
+            home = stack.enter_context(private_home(run.directory.home, run.job))
             running = _start(run, home, permit, made)
         except RunCancelled:
             outcome = ApplyOutcome(Outcome.CANCELLED, _CANCELLED)

@@ -62,7 +62,7 @@ def private_home(path: Path, job: Job, *, adopt: bool = False) -> Iterator[Priva
             (path / "tmp").mkdir(parents=True, mode=0o700)
             path.chmod(0o700)
             if len(os.fsencode(path / "tmp")) > _SOCKET_FOLDER_BYTES_MAX:
-                (path / _ELSEWHERE).write_text(tempfile.mkdtemp(prefix=_PREFIX))
+                _make_elsewhere(path)
             # An init writes its own; Terraform warns about a missing file.
             PrivateHome(path).cli_config.write_text("disable_checkpoint = true\n")
             _write_credentials(path, job)
@@ -72,6 +72,15 @@ def private_home(path: Path, job: Job, *, adopt: bool = False) -> Iterator[Priva
         yield PrivateHome(path)
     finally:
         remove_home(path)
+
+
+def _make_elsewhere(path: Path) -> None:
+    elsewhere = tempfile.mkdtemp(prefix=_PREFIX)
+    try:
+        (path / _ELSEWHERE).write_text(elsewhere)
+    except OSError:
+        os.rmdir(elsewhere)
+        raise
 
 
 def remove_home(path: Path) -> None:

@@ -170,7 +170,6 @@ class Bench:
     bundle_bytes_max: int = 50_000_000
     lease_id: UUID = field(default_factory=uuid4)
     steps: list[Step] = field(default_factory=list)
-    on_step: Callable[[Step], None] = lambda step: None
     runs: list[Run] = field(default_factory=list)
 
     def close(self) -> None:
@@ -211,15 +210,11 @@ class Bench:
             source=self.source,
             log=RunLog(self.base / "logs" / f"{phase}.log", secrets_of(one), 10_000_000),
             journal=journal,
-            report=self._report,
+            report=self.steps.append,
             bundle_bytes_max=self.bundle_bytes_max,
         )
         self.runs.append(run)
         return run
-
-    def _report(self, step: Step) -> None:
-        self.steps.append(step)
-        self.on_step(step)
 
     def log(self, phase: str) -> str:
         return (self.base / "logs" / f"{phase}.log").read_text()

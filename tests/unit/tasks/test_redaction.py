@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_app.redaction import MASK, Redactor, forms
+from tasks_app.redaction import MASK, Redactor, forms, secrets_in
 
 secrets = st.text(min_size=8, max_size=40).filter(lambda s: len(s.strip()) >= 8)
 
@@ -63,3 +63,51 @@ def test_short_secrets_have_no_forms():
 
 def test_the_longest_of_two_secrets_wins():
     assert Redactor(["secret", "secret-and-more"]).redact("a secret-and-more b") == "a [redacted] b"
+
+
+few = st.text("abx", min_size=4, max_size=7)
+
+
+@given(st.lists(few, min_size=1, max_size=4), st.text("abxy", max_size=80), st.data())
+def test_the_output_does_not_depend_on_how_the_stream_is_cut(some, text, data):
+    whole = text.encode()
+    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=20))
+    expected = Redactor(some).redact(text).encode()
+    assert stream(Redactor(some), whole, cuts) == expected
+    assert stream(Redactor(some), whole, range(len(whole))) == expected
+    for secret in some:
+        assert secret.encode() not in expected.replace(MASK, b"\0")
+
+
+@given(st.lists(secrets, min_size=1, max_size=3), st.data())
+def test_secrets_of_any_kind_in_any_chunking(some, data):
+    parts = data.draw(st.lists(st.sampled_from(some) | st.text(max_size=20), max_size=6))
+    whole = "".join(parts).encode()
+    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=10))
+    assert stream(Redactor(some), whole, cuts) == Redactor(some).redact("".join(parts)).encode()
+
+
+def test_only_what_could_begin_a_secret_is_held_back():
+    key = "-----BEGIN KEY-----\n" + "0123456789abcdef\n" * 200
+    redactor = Redactor([key, "hunter2hunter2"])
+    assert redactor.feed(b"creating...\n") == b"creating...\n"
+    assert redactor.feed(b"password hunt") == b"password "
+    assert redactor.feed(b"ing season\n") == b"hunting season\n"
+    assert redactor.feed(b"hunter2hun") == b""
+    assert redactor.feed(b"ter2!") == MASK + b"!"
+
+
+def test_the_texts_in_a_structure_are_secrets_and_its_keys_are_not():
+    value = '{ password = "hunter2!", "user" = "ada-l", nested = ["to\\nken", "no"] }'
+    found = secrets_in(value, hcl=True)
+    assert found == [value, "hunter2!", "ada-l", "to\nken"]
+    assert secrets_in('{"private_key": "a\\nb c"}')[1:] == ["a\nb c"]
+    assert secrets_in("plain text") == ["plain text"]
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_many_secrets_are_found_too(count):
+    many = [f"secret-{number:05}-{'x' * (number % 7)}" for number in range(count)]
+    redactor = Redactor(many)
+    for secret in many[:: max(count // 50, 1)]:
+        assert redactor.redact(f"<{secret}>") == "<[redacted]>"

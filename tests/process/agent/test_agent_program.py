@@ -11,10 +11,11 @@ import psutil
 from agents_app.agent.journal import journals
 from pods_app.models import ManagedPod
 from tasks_app.models import Task
-from tasks_app.services.tasks import confirm_task
+from tasks_app.services.tasks import cancel_task, confirm_task
 from tests.support.configurations import Counter, Gate, counting
 from tests.support.platform import Agent, Platform
 from tests.support.programs import processes_below, wait_until
+from tests.support.proxy import Action, Fault
 from tests.support.sites import Site, log
 
 
@@ -28,6 +29,19 @@ def start_agent(platform: Platform, name: str = "agent", **more: str) -> Agent:
     agent = platform.start_agent(name, **more)
     wait_until(lambda: ManagedPod.objects.filter(pod_name=name, phase="online"), "it is online")
     return agent
+
+
+def held_plan(platform: Platform, site: Site) -> tuple[Task, Fault]:
+    """Start a plan whose Terraform waits for its state until the fault is released."""
+    hold = platform.proxy.fault(Action.HOLD_REQUEST, "GET", "^/api/state")
+    task = site.start()
+    while True:
+        hold.wait()
+        if (site.directory(task) / "run" / "plan").exists():
+            return task, hold
+        following = platform.proxy.fault(Action.HOLD_REQUEST, "GET", "^/api/state")
+        hold.release()
+        hold = following
 
 
 def leases(agent: Agent) -> list[str]:
@@ -49,3 +63,148 @@ def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: 
     assert "Apply complete" in log(task, "apply")
     wait_until(lambda: not site.directory(task).exists(), "the directory is gone")
     wait_until(lambda: not leases(agent), "the lease is forgotten")
+
+
+def test_an_agent_killed_while_it_plans_follows_the_plan_to_its_end(
+    platform: Platform, counter: Counter
+) -> None:
+    agent = start_agent(platform)
+    site = platform.site(counting(counter))
+    task, hold = held_plan(platform, site)
+    agent.restart()
+    wait_until(lambda: "taking up its plan" in agent.program.log_end(), "it knows its lease")
+    hold.release()
+    site.wait(task, "apply_pending")
+    assert task.plan_attempts == 1, "the running plan is followed, not made again"
+    confirm(site, task)
+    site.wait(task, "applied")
+    assert counter.lines == ["counted"]
+
+
+def test_a_plan_that_is_cancelled_while_its_agent_is_down(
+    platform: Platform, counter: Counter
+) -> None:
+    agent = start_agent(platform)
+    site = platform.site(counting(counter))
+    task, hold = held_plan(platform, site)
+    agent.program.kill()
+    cancel_task(actor=site.actor, task_id=task.pk)
+    agent.program.start()
+    wait_until(lambda: "taking up its plan" in agent.program.log_end(), "it knows its lease")
+    hold.release()
+    site.wait(task, "cancelled")
+    wait_until(lambda: not leases(agent), "the lease is forgotten")
+
+
+def test_an_agent_killed_while_it_applies_reports_the_true_result(
+    platform: Platform, counter: Counter, gate: Gate
+) -> None:
+    agent = start_agent(platform)
+    site = platform.site(counting(counter, gate))
+    task = site.plan()
+    confirm(site, task)
+    counter.wait()
+    agent.program.kill()
+    gate.open()
+    wait_until(lambda: not processes_below(site.directory(task)), "Terraform ended by itself")
+    agent.program.start()
+    site.wait(task, "applied")
+    assert counter.lines == ["counted"]
+    assert log(task, "apply").count("Apply complete") == 1
+    wait_until(lambda: not site.directory(task).exists(), "the directory is gone")
+
+
+def test_a_held_plan_survives_a_restart_of_its_agent(platform: Platform, counter: Counter) -> None:
+    agent = start_agent(platform)
+    site = platform.site(counting(counter))
+    task = site.plan()
+    agent.restart()
+    confirm(site, task)
+    site.wait(task, "applied")
+    assert task.apply_path == "kept", task.apply_path_reason
+    assert counter.lines == ["counted"]
+
+
+def test_a_server_killed_during_an_apply_hears_of_it_later(
+    platform: Platform, counter: Counter, gate: Gate
+) -> None:
+    start_agent(platform)
+    site = platform.site(counting(counter, gate))
+    task = site.plan()
+    confirm(site, task)
+    counter.wait()
+    platform.server.kill()
+    gate.open()
+    platform.start_server()
+    site.wait(task, "applied")
+    assert counter.lines == ["counted"]
+    assert site.resources == ["terraform_data.counted"]
+    assert "Apply complete" in log(task, "apply")
+
+
+def test_sigterm_waits_for_an_apply_and_keeps_waiting_plans(
+    platform: Platform, counter: Counter, gate: Gate
+) -> None:
+    agent = start_agent(platform)
+    waiting = platform.site(counting(counter, name="waiting"))
+    held = waiting.plan()
+    site = platform.site(counting(counter, gate))
+    task = site.plan()
+    confirm(site, task)
+    counter.wait()
+    agent.program.signal(signal.SIGTERM)
+    wait_until(lambda: not held.leases.exclude(state="ended").exists(), "the held one is let go")
+    assert agent.program.alive, "it waits for the apply"
+    gate.open()
+    site.wait(task, "applied")
+    assert agent.program.wait() == 0
+    assert waiting.directory(held).exists()
+    assert not leases(agent)
+
+    agent.program.start()
+    confirm(waiting, held)
+    waiting.wait(held, "applied")
+    assert held.apply_path == "kept", held.apply_path_reason
+
+
+def test_a_second_signal_interrupts_terraform_once(
+    platform: Platform, counter: Counter, gate: Gate
+) -> None:
+    agent = start_agent(platform)
+    site = platform.site(counting(counter, gate))
+    task = site.plan()
+    confirm(site, task)
+    counter.wait()
+    agent.program.signal(signal.SIGTERM)
+    agent.program.signal(signal.SIGTERM)
+    wait_until(lambda: "received" in agent.program.log_end(), "the signals came")
+    gate.open()
+    assert agent.program.wait() == 0
+    site.wait(task, "applied", "cancelled", "failed")
+    assert counter.lines == ["counted"]
+
+
+def test_a_second_agent_on_the_same_directory_refuses(platform: Platform) -> None:
+    agent = start_agent(platform)
+    second = platform.start_agent("second", SLIPWAY_AGENT_DIRECTORY=str(agent.state))
+    assert second.program.wait() == 1
+    assert "Another agent works with" in second.program.log_end()
+    assert agent.program.alive
+
+
+def test_a_wrong_pool_token_ends_the_program_with_a_sentence(platform: Platform) -> None:
+    token = Path(platform.directory / "wrong-token")
+    token.write_text("slp_wrong")
+    agent = platform.start_agent("wrong", SLIPWAY_POOL_TOKEN_FILE=str(token))
+    assert agent.program.wait() == 1
+    assert "The server refuses this agent" in agent.program.log_end()
+
+
+def test_an_idle_agent_is_small_and_quiet(platform: Platform) -> None:
+    agent = start_agent(platform)
+    process = psutil.Process(agent.program.pid)
+    assert process.memory_info().rss < 120 << 20
+    environment = Path(f"/proc/{agent.program.pid}/environ").read_bytes()
+    assert b"SLIPWAY_ENCRYPTION_KEYS" not in environment
+    assert b"DATABASE_URL" not in environment
+    assert os.stat(agent.state / "identity.json").st_mode & 0o077 == 0

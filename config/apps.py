@@ -12,8 +12,9 @@ class ConfigAppConfig(AppConfig):
     verbose_name = "Slipway"
 
     def ready(self) -> None:
-        from config import checks  # noqa: F401  registers them
+        from config import checks, forks  # noqa: F401  the checks register themselves
 
+        forks.install()
         # Sent only for apps with models, hence not with this one as the sender.
         post_migrate.connect(_sync_schedules, sender=apps.get_app_config("django_q"))
 

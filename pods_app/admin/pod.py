@@ -1,0 +1,173 @@
+"""Pods with their slot grids; draining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+
+from pods_app import services
+from pods_app.admin.pool import Operates
+from pods_app.admin.slots import PHASE_LOOKS, squares
+from pods_app.api.visibility import visible_pools, visible_project_ids
+from pods_app.models import Lease, ManagedPod, WorkDirectory
+from pods_app.states import DirectoryState, LeaseState, PodPhase
+from tasks_app.actors import Actor
+from tasks_app.admin.base import SlipwayAdmin, list_url
+from tasks_app.admin.filters import uuid_or_none
+from tasks_app.admin.operations import Availability, Done, OperationForm
+from tasks_app.formats import DASH, ago, badge, byte_words
+from tasks_app.permissions import Action, may
+
+
+class PoolOfPodFilter(DropdownFilter):
+    """The pool of a row; ``pool_path`` of the model's admin leads to it."""
+
+    title, parameter_name = "pool", "pool"
+
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
+        self.path = model_admin.pool_path
+        super().__init__(request, params, model, model_admin)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [(str(pool.pk), pool.name) for pool in visible_pools(request.user)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = uuid_or_none(self.value())
+        return queryset.filter(**{self.path: chosen}) if chosen else queryset
+
+
+class InPools(SlipwayAdmin):
+    """Rows that belong to a pool: seen with it."""
+
+    pool_path: ClassVar[str] = "pool"
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        pools = visible_pools(request.user).values("pk")
+        return super().get_queryset(request).filter(**{f"{self.pool_path}__in": pools})
+
+
+class DrainForm(OperationForm):
+    reason = forms.CharField(max_length=250, help_text="For the others.")
+
+
+def _at_stake(pod: ManagedPod) -> dict[str, Any]:
+    leases = Lease.objects.filter(slot__pod=pod).exclude(state=LeaseState.ENDED)
+    return {"leases": list(leases.select_related("task__workspace", "slot"))}
+
+
+class Drain(Operates):
+    name, label, icon, tone = "drain", "Drain", "water_drop", "danger"
+    title, submit = "Give this pod no new work?", "Drain"
+    text = "What runs or waits in it stays; nothing new is placed here."
+    template = "admin/slipway/pods/stake.html"
+    form_class = DrainForm
+
+    def availability(self, actor: Actor, obj: ManagedPod) -> Availability:
+        reason = "The pod is gone." if obj.phase == PodPhase.GONE else ""
+        return Availability(not obj.draining and may(actor, Action.OPERATE), reason)
+
+    def context(self, actor: Actor, obj: ManagedPod) -> dict[str, Any]:
+        return {**_at_stake(obj), "visible": visible_project_ids(actor.user)}
+
+    def run(self, actor: Actor, obj: ManagedPod, data: dict[str, Any]) -> Done:
+        services.drain_pod(actor=actor, pod_id=obj.pk, reason=data["reason"])
+        return Done(f"{obj.pod_name} takes no new work.")
+
+
+class Undrain(Operates):
+    name, label, icon, tone = "undrain", "Undrain", "play_arrow", "primary"
+    title, submit = "Let this pod take work again?", "Undrain"
+    form_class = DrainForm
+
+    def availability(self, actor: Actor, obj: ManagedPod) -> Availability:
+        return Availability(obj.draining and may(actor, Action.OPERATE))
+
+    def run(self, actor: Actor, obj: ManagedPod, data: dict[str, Any]) -> Done:
+        services.undrain_pod(actor=actor, pod_id=obj.pk, reason=data["reason"])
+        return Done(f"{obj.pod_name} takes work again.")
+
+
+@admin.register(ManagedPod)
+class ManagedPodAdmin(InPools):
+    """Pods and what is in them."""
+
+    page_template = "admin/slipway/pods/pod.html"
+    operations = (Drain(), Undrain())
+    empty_text = "No agent has registered yet. Make a token on a pool's page and start run_agent."
+    list_display = ("pod_name", "pool", "phase_badge", "grid", "heard", "disk", "engines_word")
+    list_filter: ClassVar[Any] = (PoolOfPodFilter, ("phase", ChoicesDropdownFilter), "draining")
+    search_fields = ("pod_name", "agent_id")
+    list_select_related = ("pool",)
+    ordering = ("pod_name", "id")
+    refresh_ms = 3000
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ManagedPod]:
+        return super().get_queryset(request).prefetch_related("slots__task__workspace")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Ask once per list which tasks may be named."""
+        changelist = super().get_changelist_instance(request)
+        visible = visible_project_ids(request.user)
+        for pod in changelist.result_list:
+            pod.squares = squares(pod, pod.slots.all(), visible)
+        return changelist
+
+    @admin.display(description="Phase")
+    def phase_badge(self, obj: ManagedPod) -> Any:
+        if obj.draining and obj.phase == PodPhase.ONLINE:
+            return badge("Draining", "ask", "water_drop")
+        icon, tone = PHASE_LOOKS[PodPhase(obj.phase)]
+        return badge(obj.get_phase_display(), tone, icon)
+
+    @admin.display(description="Slots")
+    def grid(self, obj: Any) -> Any:
+        return render_to_string("admin/slipway/pods/grid.html", {"squares": obj.squares})
+
+    @admin.display(description="Heard")
+    def heard(self, obj: ManagedPod) -> Any:
+        return ago(obj.last_heartbeat)
+
+    @admin.display(description="Free disk")
+    def disk(self, obj: ManagedPod) -> str:
+        return byte_words(obj.disk_free_bytes)
+
+    @admin.display(description="Engines")
+    def engines_word(self, obj: ManagedPod) -> Any:
+        return ", ".join(f"{e['engine']} {e['version']}" for e in obj.engines) or DASH
+
+    def subtitle(self, obj: ManagedPod) -> str:
+        return f"in {obj.pool.name}"
+
+    def page_queryset(self, request: HttpRequest) -> QuerySet[ManagedPod]:
+        return self.get_queryset(request).select_related("pool")
+
+    def page_context(self, request: HttpRequest, obj: ManagedPod) -> dict[str, Any]:
+        visible = visible_project_ids(request.user)
+        leases = Lease.objects.filter(slot__pod=obj, task__workspace__project__in=visible)
+        directories = WorkDirectory.objects.filter(pod=obj, task__workspace__project__in=visible)
+        kept = directories.exclude(state=DirectoryState.DELETED)
+        icon, tone = PHASE_LOOKS[PodPhase(obj.phase)]
+        used = None
+        if obj.disk_total_bytes and obj.disk_free_bytes is not None:
+            used = 100 * (obj.disk_total_bytes - obj.disk_free_bytes) / obj.disk_total_bytes
+        return {
+            "pod": obj,
+            "phase": {"icon": icon, "tone": tone},
+            "squares": squares(obj, obj.slots.all(), visible),
+            "slots": [
+                {"slot": slot, "named": slot.task and slot.task.workspace.project_id in visible}
+                for slot in obj.slots.all()
+            ],
+            "leases": list(leases.select_related("task__workspace", "slot")[:15]),
+            "directories": list(kept.select_related("task__workspace")[:30]),
+            "directories_url": list_url(WorkDirectory, f"pool={obj.pool_id}"),
+            "disk_used": used,
+        }

@@ -1,0 +1,99 @@
+"""The slot grid: one square per slot, told apart by pattern and words, not by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils import timezone
+
+from pods_app.api.visibility import visible_project_ids
+from pods_app.models import ManagedPod, PodSlot
+from pods_app.states import PodPhase, SlotStatus
+from tasks_app.admin.base import object_url
+from tasks_app.formats import seconds_words
+
+#: Icon and tone of every phase of a pod.
+PHASE_LOOKS = {
+    PodPhase.STARTING: ("hourglass_top", "busy"),
+    PodPhase.ONLINE: ("check", "good"),
+    PodPhase.LOST: ("heart_broken", "bad"),
+    PodPhase.GONE: ("block", "quiet"),
+}
+
+
+@dataclass(frozen=True)
+class Square:
+    """A slot as it is drawn."""
+
+    status: str
+    words: str
+    url: str
+    lost: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pod with its slots as they are drawn."""
+
+    pod: ManagedPod
+    url: str
+    squares: list[Square]
+    icon: str
+    tone: str
+
+
+def squares(pod: ManagedPod, slots: Iterable[PodSlot], visible: set[Any]) -> list[Square]:
+    """Return a pod's slots; a task of a project that may not be seen is not named.
+
+    Args:
+        slots: with their tasks and workspaces.
+        visible: ids of the projects whose tasks may be named.
+    """
+    return [_square(pod, slot, visible) for slot in sorted(slots, key=lambda slot: slot.slot_id)]
+
+
+def _square(pod: ManagedPod, slot: PodSlot, visible: set[Any]) -> Square:
+    lost = pod.phase != PodPhase.ONLINE
+    age = seconds_words((timezone.now() - slot.updated_at).total_seconds())
+    words, url = f"Slot {slot.slot_id}: {slot.get_status_display().lower()} for {age}", ""
+    task = slot.task
+    if task is not None:
+        if task.workspace.project_id in visible:
+            words, url = f"{words}, {task.workspace.name} #{task.number}", object_url(task)
+        else:
+            words += ", a task of another project"
+    if pod.draining and slot.status == SlotStatus.IDLE:
+        words += ", draining: takes no work"
+    return Square(slot.status, words, url, lost or pod.draining)
+
+
+def rows(pods: Iterable[ManagedPod], user: Any) -> list[Row]:
+    """Return pods with their grids; the pods come with ``slots__task__workspace``."""
+    visible = visible_project_ids(user)
+    return [
+        Row(
+            pod,
+            object_url(pod),
+            squares(pod, pod.slots.all(), visible),
+            *PHASE_LOOKS[PodPhase(pod.phase)],
+        )
+        for pod in pods
+    ]
+
+
+def tally(slots: Iterable[PodSlot]) -> dict[str, Any]:
+    """Count slots by status, with their shares in percent for a gauge."""
+    statuses = [slot.status for slot in slots]
+    total = len(statuses)
+    running = statuses.count(SlotStatus.RUNNING)
+    reserved = statuses.count(SlotStatus.RESERVED)
+    return {
+        "total": total,
+        "running": running,
+        "reserved": reserved,
+        "idle": total - running - reserved,
+        "running_share": 100 * running / total if total else 0,
+        "reserved_share": 100 * reserved / total if total else 0,
+    }

@@ -1,0 +1,374 @@
+"""A whole installation with tasks in every state, for pages: crawled, looked at, driven."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+
+from agents_app.models import Agent
+from pods_app import outcomes, permits
+from pods_app.models import ManagedPod, Pool, WorkDirectory
+from pods_app.registration import create_pool_token
+from pods_app.services import assign_pool, drain_pod, lose_pod, set_pool_credential
+from tasks_app import blobs
+from tasks_app.actors import Actor
+from tasks_app.models import Blob, Project, RoleAssignment, Task, TaskStep, Workspace
+from tasks_app.services import credentials, logs, state, tasks, tokens, variables, workspaces
+from tests.support.factories import (
+    MANIFEST,
+    PLAN_HASH,
+    finish_planning,
+    make_configuration,
+    make_pod,
+    make_pool,
+    make_task,
+    make_waiting_task,
+)
+
+PASSWORD = "only-for-tests"
+SECRET = "not-for-anybodys-eyes"
+
+PLAN_TEXT = """
+Terraform used the selected providers to generate the following execution plan.
+Resource actions are indicated with the following symbols:
+  \x1b[32m+\x1b[0m create
+  \x1b[33m~\x1b[0m update in-place
+  \x1b[31m-\x1b[0m destroy
+
+Terraform will perform the following actions:
+
+\x1b[1m  # aws_route53_record.api\x1b[0m will be created
+  \x1b[32m+\x1b[0m resource "aws_route53_record" "api" {
+      \x1b[32m+\x1b[0m fqdn    = (known after apply)
+      \x1b[32m+\x1b[0m name    = "api.example.com"
+      \x1b[32m+\x1b[0m records = ["<script>document.title='broken'</script>"]
+    }
+
+\x1b[1mPlan:\x1b[0m 1 to add, 1 to change, 2 to destroy.
+"""
+
+
+def plan_json() -> dict[str, Any]:
+    """A plan as ``terraform show -json`` prints it, with a sensitive value."""
+
+    def row(address: str, actions: list[str], before: Any, after: Any, **more: Any) -> Any:
+        return {
+            "address": address,
+            "change": {"actions": actions, "before": before, "after": after, **more},
+        }
+
+    return {
+        "terraform_version": "1.11.4",
+        "resource_changes": [
+            row(
+                "aws_route53_record.api",
+                ["create"],
+                None,
+                {"name": "api.example.com", "ttl": 300, "type": "A"},
+                after_unknown={"fqdn": True},
+            ),
+            row(
+                "aws_lb_listener.https",
+                ["update"],
+                {"ssl_policy": "ELBSecurityPolicy-2016-08", "secret": SECRET},
+                {"ssl_policy": "ELBSecurityPolicy-TLS13-1-2", "secret": SECRET + "2"},
+                before_sensitive={"secret": True},
+                after_sensitive={"secret": True},
+            ),
+            row(
+                'module.network.aws_subnet.private["eu-central-1a"]',
+                ["delete", "create"],
+                {"cidr_block": "10.0.1.0/24", "tags": {"tier": "private"}},
+                {"cidr_block": "10.0.16.0/20", "tags": {"tier": "private", "owner": "net"}},
+            ),
+            row("aws_security_group_rule.legacy_ssh", ["delete"], {"from_port": 22}, None),
+        ],
+        "output_changes": {
+            "api_url": {
+                "actions": ["create"],
+                "before": None,
+                "after": "https://api.example.com",
+            }
+        },
+    }
+
+
+def plan_contents() -> dict[str, Any]:
+    """The blobs and counts of that plan, as `factories.plan_facts` takes them."""
+    plan = Blob.Retention.PLAN
+    return {
+        "to_add": 2,
+        "to_change": 1,
+        "to_destroy": 2,
+        "json": blobs.store([json.dumps(plan_json()).encode()], plan),
+        "text": blobs.store([PLAN_TEXT.encode()], plan),
+        "bundle": blobs.store([b"bundle"], plan),
+        "bundle_bytes": 48_300,
+    }
+
+
+def write_log(task: Task, phase: str, lines: list[str]) -> int:
+    """Append lines to a task's log as its agent does; returns the next offset."""
+    lease = task.leases.order_by("-epoch").first()
+    assert lease is not None
+    return logs.append_log(
+        task=task,
+        phase=phase,
+        lease_id=lease.pk,
+        offset=logs.log_size(task, phase),
+        data="".join(f"{line}\n" for line in lines).encode(),
+    )
+
+
+def add_steps(task: Task, phase: str, steps: dict[str, float]) -> None:
+    """Write a phase's steps one after the other; durations in milliseconds."""
+    at = 0.0
+    for name, duration in steps.items():
+        TaskStep.objects.create(
+            task=task, phase=phase, name=name, started_ms=at, duration_ms=duration
+        )
+        at += duration
+
+
+PLAN_STEPS = {
+    "queue": 14,
+    "placement": 21,
+    "unpack": 38,
+    "init": 2140,
+    "plan": 5320,
+    "show": 410,
+    "hash": 12,
+    "upload": 96,
+}
+APPLY_STEPS = {
+    "queue": 4,
+    "placement": 12,
+    "verify": 19,
+    "permit": 9,
+    "spawn": 31,
+    "first action": 380,
+}
+
+PLAN_LOG = [
+    "\x1b[1mInitializing the backend...\x1b[0m",
+    "Initializing provider plugins...",
+    "- Reusing previous version of hashicorp/aws from the dependency lock file",
+    "\x1b[32mTerraform has been successfully initialized!\x1b[0m",
+    "",
+    *[f"aws_subnet.private[{n}]: Refreshing state... [id=subnet-0{n:04x}]" for n in range(24)],
+    "<script>document.title = 'broken'</script> <b>markup stays text</b>",
+    "\x1b[1mPlan:\x1b[0m 2 to add, 1 to change, 2 to destroy.",
+]
+APPLY_LOG = [
+    "\x1b[1maws_security_group_rule.legacy_ssh: Destroying...\x1b[0m",
+    "aws_security_group_rule.legacy_ssh: \x1b[32mDestruction complete after 1s\x1b[0m",
+    'module.network.aws_subnet.private["eu-central-1a"]: Destroying... [id=subnet-00a1]',
+    *[
+        f'module.network.aws_subnet.private["eu-central-1a"]: Still destroying... [{n}0s elapsed]'
+        for n in range(1, 9)
+    ],
+    'module.network.aws_subnet.private["eu-central-1a"]: \x1b[32mDestruction complete\x1b[0m',
+    'module.network.aws_subnet.private["eu-central-1a"]: Creating...',
+    "aws_lb_listener.https: Modifying... [id=arn:aws:elasticloadbalancing:listener/api]",
+    "aws_lb_listener.https: \x1b[32mModifications complete after 2s\x1b[0m",
+    "aws_route53_record.api: Creating...",
+]
+
+
+def lease_of(task: Task) -> Any:
+    return task.leases.exclude(state="ended").select_related("slot__pod").get()
+
+
+def start_apply(task: Task, actor: Actor) -> Task:
+    """Confirm a waiting plan and grant its permit, as the agent in its slot would ask for."""
+    tasks.confirm_task(actor=actor, task_id=task.pk, plan_hash=PLAN_HASH, comment="looks right")
+    lease = lease_of(task)
+    permits.grant(
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=lease.slot.pod,
+        key=uuid.uuid4(),
+        plan_hash=PLAN_HASH,
+        manifest_digest=MANIFEST,
+        path="kept",
+        path_reason="The directory was kept on this agent; hash and manifest are equal.",
+    )
+    task.refresh_from_db()
+    return task
+
+
+def finish_apply(task: Task, outcome: str = "applied", **report: Any) -> Task:
+    """Let the agent report the end of an apply."""
+    lease = lease_of(task)
+    outcomes.finish_apply(
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=lease.slot.pod,
+        report=outcomes.Report(outcome, **report),
+    )
+    task.refresh_from_db()
+    return task
+
+
+def fail_plan(task: Task) -> Task:
+    """Let a plan fail with Terraform's own error."""
+    lease = lease_of(task)
+    outcomes.finish_plan(
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=lease.slot.pod,
+        report=outcomes.Report(
+            "failed",
+            error="Terraform's plan failed with 1 error.",
+            diagnostics=[
+                {
+                    "severity": "error",
+                    "summary": "Reference to undeclared resource",
+                    "detail": 'A managed resource "aws_vpc" "main" has not been declared.',
+                    "address": "aws_subnet.public",
+                    "filename": "network/main.tf",
+                    "line": 14,
+                    "snippet": "  vpc_id = aws_vpc.main.id",
+                },
+                {"severity": "warning", "summary": "Argument is deprecated", "detail": ""},
+            ],
+        ),
+    )
+    task.refresh_from_db()
+    return task
+
+
+@dataclass
+class Showcase:
+    """What was made, for those who want to name it."""
+
+    admin: User
+    approver: User
+    viewer: User
+    pool: Pool
+    waiting: Task
+    applying: Task
+    failed: Task
+    workspace: Workspace
+
+
+def _person(name: str, role: str, project: Project | None) -> User:
+    user = User.objects.create_user(name, password=PASSWORD, is_staff=True)
+    group = Group.objects.create(name=f"{name}s team")
+    user.groups.add(group)
+    RoleAssignment.objects.create(group=group, project=project, role=role)
+    return user
+
+
+def _agent(pod: ManagedPod, host: str) -> ManagedPod:
+    Agent.objects.create(pod=pod, hostname=host, program_version="0.1.0")
+    ManagedPod.objects.filter(pk=pod.pk).update(
+        disk_total_bytes=64 * 2**30,
+        disk_free_bytes=41 * 2**30,
+        providers=["registry.terraform.io/hashicorp/aws 5.94.1"],
+    )
+    return pod
+
+
+def _workspace(name: str, project: Project, **fields: Any) -> Workspace:
+    workspace = Workspace.objects.create(name=name, project=project, **fields)
+    make_configuration(workspace)
+    return workspace
+
+
+def build() -> Showcase:
+    """Make everything; the database is empty before."""
+    admin = User.objects.create_superuser("ada", password=PASSWORD)
+    actor = Actor.person(admin)
+    default = workspaces.default_project()
+    network = Project.objects.create(name="network", description="DNS, load balancers, subnets")
+    approver = _person("grace", RoleAssignment.Role.APPROVER, network)
+    viewer = _person("linus", RoleAssignment.Role.VIEWER, network)
+
+    pool = make_pool(name="main")
+    edge = make_pool(name="edge")
+    pods = [_agent(make_pod(pool), f"runner-{number}") for number in (1, 2, 3)]
+    drain_pod(actor=actor, pod_id=pods[2].pk, reason="new disk on Thursday")
+    gone = _agent(make_pod(edge), "edge-1")
+    _agent(make_pod(edge), "edge-2")
+
+    prod = _workspace("network-prod", network, description="Load balancers and subnets")
+    dns = _workspace("platform-dns", network, auto_apply=False, engine_version="1.11.4")
+    _workspace("fresh", default)
+    warehouse = _workspace("data-warehouse", default)
+    billing = _workspace("billing-staging", default)
+    cdn = _workspace("cdn", network, state_backend=Workspace.StateBackend.CONFIGURATION)
+    cut = _workspace("identity", default)
+    unknown = _workspace("edge-cache", default)
+    Workspace.objects.create(name="sandbox", project=default)
+
+    variables.set_variable(actor=actor, key="region", value="eu-central-1", workspace=prod)
+    variables.set_variable(
+        actor=actor, key="api_token", value=SECRET, workspace=prod, sensitive=True
+    )
+    variables.set_variable(actor=actor, key="owner", value="platform", project=network)
+    variables.set_variable(actor=actor, key="cost_center", value="4711")
+    credentials.set_credential(
+        actor=actor, project=network, kind="https_token", host="git.example.com", secret=SECRET
+    )
+    set_pool_credential(
+        actor=actor, pool=pool, kind="registry_token", host="app.example.com", secret=SECRET
+    )
+    create_pool_token(actor=actor, pool=pool, name="runner hosts")
+    tokens.create_token(actor=actor, hours=24)
+
+    lineage = str(uuid.uuid4())
+    for serial in (1, 2):
+        document = {"version": 4, "serial": serial, "lineage": lineage, "resources": []}
+        state.upload_state(actor=actor, workspace=dns, content=json.dumps(document).encode())
+
+    applied = start_apply(make_waiting_task(prod), actor)
+    add_steps(applied, "apply", APPLY_STEPS)
+    write_log(applied, "apply", APPLY_LOG)
+    finish_apply(applied)
+    waiting = make_task(prod, message="Move private subnets to larger blocks")
+    write_log(waiting, "plan", PLAN_LOG)
+    add_steps(waiting, "plan", PLAN_STEPS)
+    waiting = finish_planning(waiting, **plan_contents())
+    WorkDirectory.objects.create(
+        task=waiting,
+        pod=lease_of(waiting).slot.pod,
+        path=f"/var/lib/slipway/workspaces/{prod.pk}/{waiting.pk}",
+        bytes=18_874_368,
+        reason="a plan waits for its confirmation",
+    )
+    make_task(prod, message="Rotate certificates")  # waits for the one before
+
+    applying = make_task(warehouse, message="Larger nodes for the nightly load")
+    write_log(applying, "plan", PLAN_LOG)
+    add_steps(applying, "plan", PLAN_STEPS)
+    applying = start_apply(finish_planning(applying, **plan_contents()), actor)
+    add_steps(applying, "apply", APPLY_STEPS)
+    write_log(applying, "apply", APPLY_LOG)
+
+    failed = make_task(billing, type="plan")
+    write_log(failed, "plan", PLAN_LOG[:6])
+    failed = fail_plan(failed)
+    tasks.discard_task(actor=actor, task_id=make_waiting_task(billing).pk, comment="not yet")
+    make_waiting_task(cdn)
+    interrupted = start_apply(make_waiting_task(cut), actor)
+    finish_apply(interrupted, "interrupted", error="Terraform was killed while it applied.")
+
+    assign_pool(actor=actor, workspace=unknown, pool=edge)
+    ManagedPod.objects.exclude(pk=gone.pk).filter(pool=edge).update(draining=True)
+    lost = start_apply(make_waiting_task(unknown), actor)
+    state.lock_state(
+        workspace=unknown,
+        info={"ID": str(uuid.uuid4()), "Operation": "OperationTypeApply", "Who": "edge-1"},
+        actor=Actor.agent(gone.agent_id),
+        task=lost,
+        lease_id=lease_of(lost).pk,
+    )
+    ManagedPod.objects.filter(pool=edge).update(draining=False)
+    lose_pod(gone.pk, actor=Actor.system("health"), cause="no heartbeat for 47 s")
+    workspaces.lock_workspace(actor=actor, workspace=dns, reason="migration until 15:00")
+    return Showcase(admin, approver, viewer, pool, waiting, applying, failed, prod)

@@ -8,6 +8,7 @@ case, `.terraform/`, and archives that are too large, too many or too dense (OWA
 
 from __future__ import annotations
 
+import gzip
 import re
 import tarfile
 import zlib
@@ -106,7 +107,10 @@ def _members(
     folders: set[str] = set()
     unpacked = count = 0
     try:
-        with tarfile.open(fileobj=archive, mode="r|gz", tarinfo=_SafeInfo) as tar:
+        with (
+            gzip.GzipFile(fileobj=archive) as plain,
+            tarfile.open(fileobj=plain, mode="r|", tarinfo=_SafeInfo) as tar,
+        ):
             for member in tar:
                 count += 1
                 unpacked += member.size
@@ -133,6 +137,11 @@ def _members(
                     raise _refused(member.name, "lies below a file")
                 folders |= above
                 yield tar, member
+            # The checksum comes last, after the padding.
+            while padding := len(plain.read(_COPY_BYTES)):
+                unpacked += padding
+                if unpacked > limits.unpacked_bytes:
+                    raise _refused("", "is followed by more than padding")
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, ArchiveRefused):
             raise

@@ -282,8 +282,8 @@ def yield_reservations(queue: Sequence[Entry], room: Room) -> int:
 def fill_slots(pool_id: UUID) -> None:
     """A slot of the pool may be free: place what comes next, without waiting for the tick.
 
-    Runs inside requests of agents and people, so its cost does not grow with the queue's
-    tries: the first few are tried here, the controller is woken for the rest.
+    Runs inside requests of agents and people, so it tries only the first few; the controller
+    is woken for the rest.
     """
     idle = PodSlot.objects.filter(
         usable_slot(),
@@ -295,7 +295,9 @@ def fill_slots(pool_id: UUID) -> None:
     )
     if idle.exists():
         for task_id in _next_tasks(pool_id):
-            _try(task_id)
+            _, reason = _try(task_id)
+            if reason is not None and reason.code == waiting.Code.NO_SLOT:
+                break
     notify_controller()
 
 

@@ -1,0 +1,439 @@
+"""Real races on PostgreSQL: many rounds, each judged by the rows it left."""
+
+import random
+import time
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+
+from pods_app import leases, outcomes, permits, queue
+from pods_app.dispatch import dispatch_task
+from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot, Pool, WorkDirectory
+from pods_app.registration import heartbeat, report_leases
+from pods_app.services import (
+    drain_if_free,
+    drain_pod,
+    lose_pod,
+    set_pool_frozen,
+    undrain_pod,
+)
+from pods_app.work_directories import Reported, cleanup, report_directories
+from tasks_app.actors import Actor
+from tasks_app.exceptions import SlipwayError
+from tasks_app.models import Event, Task
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.tasks import cancel_task, confirm_task, resolve_task
+from tasks_app.states import Status, TaskType
+from tasks_app.transitions import lock_task
+from tests.support.factories import (
+    MANIFEST,
+    PLAN_HASH,
+    finish_planning,
+    make_admin,
+    make_pod,
+    make_pool,
+    make_task,
+    make_waiting_task,
+    make_workspace,
+)
+from tests.support.racing import race
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SYSTEM = Actor.system("test")
+
+
+@pytest.fixture
+def admin():
+    return Actor.person(make_admin())
+
+
+@pytest.fixture
+def pool():
+    return make_pool()
+
+
+@pytest.fixture
+def pod(pool):
+    return make_pod(pool)
+
+
+def confirm(actor, task):
+    return confirm_task(actor=actor, task_id=task.pk, plan_hash=PLAN_HASH)
+
+
+def ask_permit(task):
+    lease = leases.lease_of(task)
+    return permits.grant(
+        lease_id=lease.pk,
+        epoch=lease.epoch,
+        pod=lease.slot.pod,
+        key=uuid.uuid4(),
+        plan_hash=PLAN_HASH,
+        manifest_digest=MANIFEST,
+        path="kept",
+    )
+
+
+def claim(task):
+    """What every dispatcher does with one task."""
+    with transaction.atomic():
+        dispatch_task(lock_task(task.pk))
+
+
+def soon(function):
+    """The same call some milliseconds later, so that either side wins at times."""
+
+    def later():
+        time.sleep(random.uniform(0, 0.012))
+        return function()
+
+    return later
+
+
+def no_surprise(results):
+    """Refusals have names; anything else is a bug, a deadlock above all."""
+    errors = [r for r in results if isinstance(r, Exception)]
+    unexpected = [error for error in errors if not isinstance(error, SlipwayError)]
+    assert not unexpected, unexpected
+
+
+def reset(*tasks):
+    """Ready for the next round: nothing has a lease, these tasks wait to be planned."""
+    for lease in leases.unended().select_related("slot__pod", "task"):
+        Task.objects.filter(pk=lease.task_id).exclude(pk__in=[t.pk for t in tasks]).update(
+            status=Status.CANCELLED
+        )
+        with transaction.atomic():
+            leases.end(lease, actor=SYSTEM, reason="next round")
+    Task.objects.filter(pk__in=[t.pk for t in tasks]).update(status=Status.PENDING, plan_attempts=0)
+
+
+def busy_slots():
+    return PodSlot.objects.exclude(status="idle").count()
+
+
+def consistent():
+    """Slots agree with leases, and no task is without a lease, a reason or a person."""
+    assert leases.repair_slots() == 0
+    running = Task.objects.filter(status__in=[Status.PLANNING, Status.APPLYING])
+    for task in running:
+        assert leases.lease_of(task), task.status
+    assert not Task.objects.filter(
+        status__in=[Status.PENDING, Status.APPLY_PENDING, Status.CONFIRMED, Status.APPLY_UNKNOWN],
+        waiting_reason="",
+    ).exists()
+
+
+def test_a_drain_never_overlooks_a_claim(pool, pod):
+    """Write skew: the drain reads free slots while a claim has read an open pod."""
+    ManagedPod.objects.update(draining=True)
+    task = make_task()
+    drained = 0
+    for _ in range(150):
+        ManagedPod.objects.update(draining=False)
+        results = race(
+            [
+                lambda: claim(task),
+                soon(lambda: drain_if_free(pod.pk, actor=SYSTEM, reason="test")),
+            ]
+        )
+        no_surprise(results)
+        drained += results[1]
+        assert not (results[1] and busy_slots()), "a drained pod has work"
+        ManagedPod.objects.update(draining=True)
+        reset(task)
+    assert 0 < drained < 150, "both must win sometimes, or nothing was raced"
+
+
+def test_a_drain_and_a_claim_beside_heartbeats(pool, pod):
+    """A heartbeat updates the pod without FOR UPDATE: old versions must not hide the flag."""
+    ManagedPod.objects.update(draining=True)
+    task = make_task()
+
+    def beat():
+        for _ in range(3):
+            heartbeat(
+                ManagedPod.objects.get(pk=pod.pk),
+                engines=pod.engines,
+                providers=[],
+                disk_total_bytes=1,
+                disk_free_bytes=1,
+                draining=False,
+            )
+
+    for _ in range(60):
+        ManagedPod.objects.update(draining=False)
+        results = race(
+            [
+                lambda: claim(task),
+                soon(lambda: drain_if_free(pod.pk, actor=SYSTEM, reason="test")),
+                beat,
+                beat,
+            ]
+        )
+        no_surprise(results)
+        assert not (results[1] and busy_slots())
+        ManagedPod.objects.update(draining=True)
+        reset(task)
+
+
+def test_nothing_starts_once_freezing_has_returned(admin, pool, pod):
+    ManagedPod.objects.update(draining=True)
+    task = make_task()
+    ManagedPod.objects.update(draining=False)
+    started = 0
+
+    def freeze():
+        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason="test")
+        return busy_slots()
+
+    for _ in range(150):
+        reset(task)
+        Pool.objects.update(frozen=False)
+        results = race([soon(freeze), lambda: claim(task)])
+        no_surprise(results)
+        assert busy_slots() == results[0], "a claim committed behind the freeze"
+        started += busy_slots()
+        Pool.objects.update(frozen=True)
+    assert 0 < started < 150
+
+
+def test_no_permit_once_freezing_has_returned(admin, pool, pod):
+    task = confirm(admin, make_waiting_task())
+    granted = 0
+
+    def freeze():
+        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason="test")
+        return ApplyPermit.objects.count()
+
+    for _ in range(150):
+        results = race([soon(freeze), lambda: ask_permit(task)])
+        no_surprise(results)
+        assert ApplyPermit.objects.count() == results[0], "a permit committed behind the freeze"
+        granted += results[0]
+        ApplyPermit.objects.all().delete()
+        Task.objects.update(status=Status.CONFIRMED)
+        Pool.objects.update(frozen=False)
+    assert 0 < granted < 150
+
+
+def test_two_confirmations_make_one_apply(admin, pool, pod):
+    for _ in range(40):
+        task = make_waiting_task()
+        results = race([lambda t=task: confirm(admin, t)] * 3)
+        no_surprise(results)
+        assert sum(isinstance(result, Task) for result in results) == 1
+        assert Lease.objects.filter(task=task, phase="apply").count() == 1
+        assert Event.objects.filter(task=task, kind="task.confirmed").count() == 1
+        reset()
+
+
+def test_confirming_races_yielding_on_one_row(admin, pool, pod):
+    yielded = 0
+    for _ in range(80):
+        task = make_waiting_task()
+        lease = leases.lease_of(task)
+        results = race(
+            [
+                lambda t=task: confirm(admin, t),
+                soon(lambda pk=lease.pk: leases.release_hold(pk, actor=SYSTEM, reason="yields")),
+            ]
+        )
+        no_surprise(results)
+        lease.refresh_from_db()
+        task.refresh_from_db()
+        assert task.status == Status.CONFIRMED
+        assert (lease.phase, lease.state) == (
+            ("hold", "ending") if results[1] else ("apply", "live")
+        )
+        assert task.waiting_reason.startswith("Waits" if results[1] else "Starts")
+        yielded += bool(results[1])
+        reset()
+    assert yielded < 80
+
+
+def test_cleanup_races_a_confirmation_and_a_claim(admin, pool, pod):
+    """What is being deleted is never in use, and what is used is never being deleted."""
+    for number in range(60):
+        task = make_waiting_task()
+        row = Reported(task.workspace_id, task.pk, 1, 0.0, False)
+        report_directories(pod, "/base", [row], [])
+        if number % 2:  # no reservation: the confirmation claims a slot anew
+            leases.end(leases.lease_of(task), actor=SYSTEM, reason="test")
+        Task.objects.filter(pk=task.pk).update(
+            keep_warm_until=ClockTimestamp() - timedelta(seconds=1)
+        )
+        results = race([cleanup, lambda t=task: confirm(admin, t), queue.dispatch_pass])
+        no_surprise(results)
+        directory, lease = WorkDirectory.objects.get(task=task), leases.lease_of(task)
+        if lease and lease.phase == "apply" and lease.epoch == 1:
+            assert directory.state == "kept", "the promoted lease's directory is deleted"
+        asked = report_directories(pod, "/base", [row], [])
+        assert not (task.pk in asked and lease), "asked to delete what is in use"
+        reset()
+        WorkDirectory.objects.all().delete()
+
+
+def test_losing_a_pod_races_the_end_of_its_plan(admin, pool, pod):
+    """Either the result counts or the plan is made again; never both, never neither."""
+    for _ in range(50):
+        ManagedPod.objects.update(phase="online", last_heartbeat=ClockTimestamp())
+        task = make_task()
+        lease = leases.lease_of(task)
+        results = race(
+            [
+                lambda t=task: finish_planning(t),
+                lambda: lose_pod(pod.pk, actor=SYSTEM, cause="silent"),
+            ]
+        )
+        # `finish_planning` looks its lease up first, and may find none.
+        no_surprise([r for r in results if not isinstance(r, Lease.DoesNotExist)])
+        task.refresh_from_db()
+        lease.refresh_from_db()
+        assert lease.state == "ended"
+        assert task.status in (Status.APPLY_PENDING, Status.PENDING)
+        consistent()
+        cancel_task(actor=admin, task_id=task.pk)
+
+
+def test_a_heartbeat_in_time_saves_the_pod(pool, pod):
+    """Found silent, heard since: judged again under the pod's lock."""
+    assert not lose_pod(pod.pk, actor=SYSTEM, cause="silent", silent_seconds=60)
+    pod.refresh_from_db()
+    assert pod.phase == "online"
+    ManagedPod.objects.update(last_heartbeat=ClockTimestamp() - timedelta(seconds=61))
+    assert lose_pod(pod.pk, actor=SYSTEM, cause="silent", silent_seconds=60)
+
+
+def test_a_verdict_races_the_same_lease_reporting_again(admin, pool, pod):
+    verdicts = 0
+    for _ in range(50):
+        task = confirm(admin, make_waiting_task())
+        ask_permit(task)
+        lease = leases.lease_of(task)
+        lose_pod(pod.pk, actor=SYSTEM, cause="silent")
+        ManagedPod.objects.update(phase="online", last_heartbeat=ClockTimestamp())
+        results = race(
+            [
+                lambda t=task: resolve_task(
+                    actor=admin, task_id=t.pk, verdict="failed", comment="looked"
+                ),
+                lambda pk=lease.pk: report_leases(pod, [pk]),
+            ]
+        )
+        no_surprise(results)
+        task.refresh_from_db()
+        lease.refresh_from_db()
+        if task.status == Status.FAILED:
+            verdicts += 1
+            assert lease.state == "ended", "a verdict fences the lease"
+        else:
+            assert (task.status, lease.state) == (Status.APPLYING, "live")
+        consistent()
+        reset()
+    assert verdicts
+
+
+def test_no_deadlock_under_mixed_load(admin, pool):
+    """Everything that locks, from many threads for a while: PostgreSQL counts the deadlocks."""
+    pods = [make_pod(pool) for _ in range(3)]
+    workspaces = [make_workspace() for _ in range(6)]
+
+    def deadlocks():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            )
+            return cursor.fetchone()[0]
+
+    def newest(status):
+        return list(Task.objects.filter(status=status).values_list("pk", flat=True)[:8])
+
+    def people():
+        for workspace in workspaces:
+            make_task(workspace, actor=admin)
+            make_task(workspace, actor=admin, type=TaskType.PLAN)
+        for pk in newest(Status.APPLY_PENDING):
+            attempt(lambda pk=pk: confirm_task(actor=admin, task_id=pk, plan_hash=PLAN_HASH))
+        for pk in newest(Status.PENDING)[:3]:
+            attempt(lambda pk=pk: cancel_task(actor=admin, task_id=pk))
+
+    def agents():
+        for wish in [wish for pod in pods for wish in leases.wishes(pod)]:
+            lease = wish.lease
+            if wish.directive == "end":
+                attempt(
+                    lambda lease=lease: outcomes.end_reported(
+                        lease_id=lease.pk, epoch=lease.epoch, pod=lease.slot.pod
+                    )
+                )
+            elif wish.directive == "plan":
+                attempt(lambda lease=lease: finish_planning(lease.task))
+            elif wish.directive == "apply":
+                attempt(lambda lease=lease: ask_permit(lease.task))
+                attempt(
+                    lambda lease=lease: outcomes.finish_apply(
+                        lease_id=lease.pk,
+                        epoch=lease.epoch,
+                        pod=lease.slot.pod,
+                        report=outcomes.Report("applied"),
+                    )
+                )
+
+    def beats():
+        for pod in ManagedPod.objects.all():
+            heartbeat(
+                pod,
+                engines=pod.engines,
+                providers=[],
+                disk_total_bytes=1,
+                disk_free_bytes=1,
+                draining=False,
+            )
+            named = leases.unended().filter(slot__pod=pod)
+            report_leases(pod, named.values_list("pk", flat=True))
+            tasks = Task.objects.filter(leases__slot__pod=pod).distinct()[:20]
+            report_directories(
+                pod, "/base", [Reported(t.workspace_id, t.pk, 1, 0.0, False) for t in tasks], []
+            )
+
+    def operators():
+        pod = pods[0]
+        drain_pod(actor=admin, pod_id=pod.pk, reason="test")
+        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason="test")
+        lose_pod(pods[1].pk, actor=SYSTEM, cause="test")
+        set_pool_frozen(actor=admin, pool=pool, frozen=False, reason="test")
+        undrain_pod(actor=admin, pod_id=pod.pk)
+
+    def attempt(call):
+        try:
+            call()
+        except (SlipwayError, Lease.DoesNotExist, AttributeError):
+            pass  # somebody was faster: refused by name, or the lease was over already
+
+    def often(call):
+        def calls():
+            for _ in range(3):
+                call()
+
+        return calls
+
+    before = deadlocks()
+    for _ in range(2):
+        parties = [
+            *[people, agents, queue.dispatch_pass] * 2,
+            *[beats, operators, cleanup],
+            lambda: outcomes.return_lost_work(actor=SYSTEM),
+        ]
+        no_surprise(race([often(party) for party in parties]))
+    connection.close()
+    assert deadlocks() == before
+    consistent()
+    for _ in range(4):  # and everything still works
+        people()
+        queue.dispatch_pass()
+        agents()
+    assert Task.objects.filter(status=Status.APPLIED).exists()

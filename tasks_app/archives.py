@@ -108,7 +108,7 @@ def _members(
     unpacked = count = 0
     try:
         with (
-            gzip.GzipFile(fileobj=archive) as plain,
+            gzip.GzipFile(fileobj=archive, mode="rb") as plain,  # a temporary file says "w+b"
             tarfile.open(fileobj=plain, mode="r|", tarinfo=_SafeInfo) as tar,
         ):
             for member in tar:

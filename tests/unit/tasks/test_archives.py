@@ -1,6 +1,7 @@
 import gzip
 import io
 import tarfile
+import tempfile
 
 import pytest
 from hypothesis import given
@@ -180,3 +181,10 @@ def test_what_follows_the_archive_is_bounded():
     content = gzip.compress(gzip.decompress(pack("main.tf")) + bytes(2_000_000))
     with pytest.raises(ArchiveRefused):
         check(content)
+
+
+def test_an_upload_spooled_to_a_file_opened_for_writing_is_read():
+    with tempfile.SpooledTemporaryFile() as upload:
+        upload.write(pack("main.tf"))
+        upload.seek(0)
+        assert check_archive(upload, 0, LIMITS).files == 1

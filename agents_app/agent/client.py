@@ -81,6 +81,7 @@ class Server:
     Args:
         about: makes the message that registers this agent.
         on_incarnation: called with the incarnation of every reply.
+        transport: instead of the network.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Server:
         identity: Identity,
         about: Callable[[], RegisterRequest],
         on_incarnation: Callable[[UUID], None],
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._options, self._identity = options, identity
         self._about, self._on_incarnation = about, on_incarnation
@@ -96,6 +98,7 @@ class Server:
         self._http = httpx.Client(
             base_url=options.url.rstrip("/") + API_PREFIX,
             verify=_verification(options),
+            transport=transport,
             headers={"User-Agent": "slipway-agent"},
             limits=httpx.Limits(max_keepalive_connections=16, keepalive_expiry=75),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -19,7 +20,7 @@ class Identity:
     """The agent's record, on disk before it counts. Safe for threads.
 
     Args:
-        directory: the agent's own; locked for as long as this object lives.
+        directory: the agent's own; locked until :meth:`close`, or the process's end.
         pod_uid: given by whoever runs the pod; "" takes the recorded one, or makes one.
 
     Raises:
@@ -31,7 +32,7 @@ class Identity:
         self._lock = threading.Lock()
         try:
             private_folder(directory)
-            self._held = (directory / "lock").open("a")
+            self._held = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AgentError(
@@ -57,6 +58,10 @@ class Identity:
         record = self._record.model_copy(update=changes)
         write_whole(self._path, record.model_dump_json())
         self._record = record
+
+    def close(self) -> None:
+        """Let another agent have the directory."""
+        os.close(self._held)
 
     # --- what it holds --------------------------------------------------------------------
 

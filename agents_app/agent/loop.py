@@ -35,6 +35,7 @@ class Loop:
         self._lock = threading.Lock()
         self._draining = threading.Event()
         self._ended = threading.Condition(self._lock)
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="poll", daemon=True)
 
     def start(self) -> None:
@@ -47,6 +48,10 @@ class Loop:
             log.info("lease %s was here before", lease_id)
             worker.start()
         self._thread.start()
+
+    def end(self) -> None:
+        """Poll no more after the poll that runs."""
+        self._over.set()
 
     # --- asked and told by other threads --------------------------------------------------
 
@@ -102,7 +107,7 @@ class Loop:
     def _run(self) -> None:
         before: WorkReply | None = None
         wait = 0.0  # the first reply tells at once what was here before
-        while True:
+        while not self._over.is_set():
             begun = time.monotonic()
             try:
                 reply = self._poll(wait)
@@ -115,7 +120,7 @@ class Loop:
                 reply = None
             hasty = time.monotonic() - begun < _HASTE_SECONDS
             if reply is None or (wait and hasty and _same(reply, before)):
-                time.sleep(_HASTE_SECONDS)
+                self._over.wait(_HASTE_SECONDS)
             before, wait = reply, self._poll_seconds
 
     def _poll(self, wait: float) -> WorkReply:
@@ -159,12 +164,12 @@ class Loop:
         return worker
 
     def _worker(self, lease_id: UUID, journal: LeaseJournal) -> LeaseWorker:
-        worker = LeaseWorker(lease_id, journal, self._machine, self._server, self._over)
+        worker = LeaseWorker(lease_id, journal, self._machine, self._server, self._is_over)
         with self._lock:
             self._workers[lease_id] = worker
         return worker
 
-    def _over(self, worker: LeaseWorker) -> None:
+    def _is_over(self, worker: LeaseWorker) -> None:
         with self._ended:
             self._workers.pop(worker.lease_id, None)
             self._ended.notify_all()

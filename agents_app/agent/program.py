@@ -106,6 +106,7 @@ class Agent:
                 loop.interrupt()
             loop.wait_for_end(_LOOK_SECONDS)
             loop.drain()  # a plan that is over now only waits
+        loop.end()
         heartbeat.end()
         log.info("drained in %.1f s; ending", time.monotonic() - begun)
 

@@ -8,7 +8,7 @@ from agents_app.services.work import next_work
 from pods_app.services import set_pool_credential
 from pods_app.state_access import LeaseStateAccess
 from tasks_app.services.credentials import set_credential
-from tasks_app.services.tasks import confirm_task
+from tasks_app.services.tasks import cancel_task, confirm_task
 from tasks_app.services.variables import set_variable
 from tests.support.factories import make_task, make_workspace
 
@@ -128,6 +128,18 @@ def test_holding_needs_no_job(workspace, agent):
     agent.finish_plan()
     (assignment,) = agent.work().json["assignments"]
     assert (assignment["directive"], assignment["job"]) == ("hold", None)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_agent_that_restarted_gets_the_job_of_what_it_shall_stop(workspace, agent, admin, force):
+    task = make_task(workspace)
+    agent.work()
+    cancel_task(actor=admin, task_id=task.pk)
+    if force:
+        cancel_task(actor=admin, task_id=task.pk, force=True)
+    (assignment,) = agent.work().json["assignments"]
+    assert assignment["directive"] == ("kill" if force else "cancel")
+    assert assignment["job"]["task_id"] == str(task.pk)
 
 
 def test_a_whole_job_takes_few_queries(workspace, agent, admin, django_assert_max_num_queries):

@@ -39,6 +39,12 @@ def test_a_permit_lets_the_apply_go_ahead(agent, confirmed, settings):
     assert (confirmed.status, confirmed.apply_path) == ("applying", "kept")
 
 
+def test_the_reason_of_the_path_is_shown_while_it_applies(agent, confirmed):
+    assert ask(agent, path="normal", path_reason="The directory is gone.").status == 200
+    confirmed.refresh_from_db()
+    assert confirmed.apply_path_reason == "The directory is gone."
+
+
 def test_a_lost_reply_is_safe_to_repeat_and_another_key_is_refused(agent, confirmed):
     key = uuid.uuid4()
     first, again = ask(agent, key=key), ask(agent, key=key)

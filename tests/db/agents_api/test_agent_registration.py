@@ -8,6 +8,7 @@ from pods_app.incarnation import installation
 from pods_app.models import ManagedPod, PoolToken
 from pods_app.registration import revoke_pool_token
 from tests.support.agents_api import register_request, send
+from tests.support.factories import make_task
 
 
 def test_an_agent_gets_identity_slots_and_settings(pool_token, settings):
@@ -123,3 +124,11 @@ def test_a_message_too_large_is_413(pool_token, settings):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
     reply = send("POST", "register", token=pool_token, body=register_request())
     assert (reply.status, reply.problem) == (413, "too-large")
+
+
+def test_what_waited_for_an_agent_is_placed_when_one_registers(pool_token, new_agent):
+    task = make_task()
+    assert task.status == "pending"
+    new_agent()
+    task.refresh_from_db()
+    assert task.status == "planning"

@@ -121,7 +121,6 @@ def _start(run: Run, home: PrivateHome, permit: PermitCall, made: _Made) -> Terr
     environment = build(run.job, home)
     folder = run.directory.new_run_folder("apply")
     reserve_output(folder, _reserve_bytes(run))
-    run.log.write(f"{_LOG_LINE[made.path]} {made.reason}\n")
     with run.step("permit"):
         asked = time.monotonic()
         valid = permit(
@@ -130,6 +129,7 @@ def _start(run: Run, home: PrivateHome, permit: PermitCall, made: _Made) -> Terr
             path=made.path,
             path_reason=made.reason,
         )
+    run.log.write(f"{_LOG_LINE[made.path]} {made.reason}\n")
     begun = time.monotonic()
     running = spawn(
         run,

@@ -234,10 +234,11 @@ def _has_changes(document: dict[str, Any]) -> bool:
 def state_position(plan_file: Path) -> tuple[str, int | None]:
     """Return lineage and serial of the state a plan was made on; ("", None) for none.
 
-    A plan is a zip that holds the prior state (`tfstate-prev`): terraform-physics §5.
+    A plan is a zip that holds the state it was made on, refreshed, with that state's own
+    lineage and serial (`tfstate`); the copy before the refresh (`tfstate-prev`) has neither.
     """
     with zipfile.ZipFile(plan_file) as archive:
-        state = json.loads(archive.read("tfstate-prev"))
+        state = json.loads(archive.read("tfstate"))
     if not state.get("lineage"):
         return "", None
     return state["lineage"], state["serial"]

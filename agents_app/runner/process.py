@@ -38,7 +38,8 @@ code=$?
 echo $code > "$1/status.new" && mv "$1/status.new" "$1/status"
 exit $code
 """
-_EAGER_SECONDS, _EAGER_PAUSE, _PAUSE = 10.0, 0.005, 0.05
+#: The first action and the end of a short apply are seen at once, a long one costs nothing.
+_EAGER_SECONDS, _EAGER_PAUSE, _PAUSE = 5.0, 0.002, 0.05
 #: What provisioners left running may use this long to end after Terraform did.
 LEFTOVER_SECONDS = 10.0
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE

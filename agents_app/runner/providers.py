@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pathlib import Path
 from agents_app.runner.manifest import sha256_file
 from agents_app.runner.workdir import tree_bytes
 
+_HALF, _HALF_SECONDS = ".new-", 24 * 3600
 _BLOCK = re.compile(r'provider\s+"(?P<address>[^"]+)"\s*\{(?P<body>.*?)\n\}', re.DOTALL)
 _VERSION = re.compile(r'^\s*version\s*=\s*"([^"]+)"', re.MULTILINE)
 _HASHES = re.compile(r"hashes\s*=\s*\[(.*?)\]", re.DOTALL)
@@ -65,6 +67,9 @@ class ProviderMirror:
         self._hashes = path.with_name(path.name + "-hashes")
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._hashes.mkdir(exist_ok=True, mode=0o700)
+        for half in path.glob(f"{_HALF}*"):  # of a process that was killed long ago
+            if time.time() - half.stat().st_mtime > _HALF_SECONDS:
+                shutil.rmtree(half, ignore_errors=True)
 
     def packages(self) -> list[str]:
         """Return what the mirror holds, as "address version"."""
@@ -132,7 +137,7 @@ class ProviderMirror:
 
     def _take(self, package: Path, target: Path) -> bool:
         """Publish a package by rename; False if somebody else was faster."""
-        temporary = self.path / f".new-{uuid.uuid4().hex}"
+        temporary = self.path / f"{_HALF}{uuid.uuid4().hex}"
         # What a link leads to is somebody's mirror: a copy, so that its files stay their own.
         copy = shutil.copy2 if package.is_symlink() else _link_or_copy
         shutil.copytree(package.resolve(), temporary, copy_function=copy)

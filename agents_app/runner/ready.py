@@ -39,6 +39,9 @@ def make_ready(run: Run, home: PrivateHome) -> tuple[ApplyPath, str]:
             f"The plan was made by {run.engine.engine} {reference.terraform_version} and cannot "
             f"be applied by {run.engine.version}: plan again."
         )
+    if any(run.directory.run.glob("apply*/supervisor")):
+        # The server's permit prevents this; two applies of one plan would create all twice (F1).
+        raise PlanUnusable("This plan was applied from its directory before, whatever came of it.")
     with run.step("verify"):
         obstacle = verify_kept(run, reference)
     if not obstacle:

@@ -30,6 +30,7 @@ from tests.support.runner import (
     environment_variable,
     lines,
     plan,
+    reference,
     variable,
 )
 
@@ -106,15 +107,39 @@ def test_a_cancel_at_the_permit_starts_nothing(make_bench: MakeBench, counter: P
     assert outcome.outcome == Outcome.CANCELLED and lines(counter) == 0
 
 
-def test_a_second_apply_of_the_same_plan_is_denied(make_bench: MakeBench, counter: Path) -> None:
+def test_the_same_plan_is_never_applied_twice_even_if_it_were_permitted(
+    make_bench: MakeBench, counter: Path
+) -> None:
     bench = make_bench({"main.tf": append(counter)})
     confirmed = plan(bench)
-    permit = Permit()
-    first = run_apply(bench.run("apply", confirmed), permit)
+    first = run_apply(bench.run("apply", confirmed), Permit())
     bench.runs[-1].directory.release()
-    second = run_apply(bench.run("apply", confirmed), permit)
-    assert (first.outcome, second.outcome) == (Outcome.APPLIED, Outcome.NOT_STARTED)
+    second = run_apply(bench.run("apply", confirmed), Permit())
+    assert (first.outcome, second.outcome) == (Outcome.APPLIED, Outcome.FAILED)
+    assert "before" in second.error
     assert lines(counter) == 1
+
+
+def test_a_state_and_its_position(
+    make_bench: MakeBench, state_server: HttpState, counter: Path
+) -> None:
+    """The permit compares what a plan was made on with the state of that moment."""
+    bench = make_bench({"main.tf": append(counter)}, backend=backend(state_server.address))
+    run = bench.run("plan")
+    outcome = run_plan(run)
+    assert outcome.result is not None
+    assert (outcome.result.state_lineage, outcome.result.state_serial) == ("", None)
+    bench.close()
+    assert run_apply(bench.run("apply", reference(outcome)), Permit()).outcome == Outcome.APPLIED
+    state = json.loads(state_server.state)
+
+    again = make_bench(
+        {"main.tf": append(counter) + 'output "new" {\n  value = 1\n}\n'},
+        backend=backend(state_server.address),
+    )
+    result = run_plan(again.run("plan")).result
+    assert result is not None and result.output_changes == 1
+    assert (result.state_lineage, result.state_serial) == (state["lineage"], state["serial"])
 
 
 _TWO = """

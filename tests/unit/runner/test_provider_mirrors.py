@@ -136,3 +136,12 @@ def test_the_cli_configuration_names_what_may_be_used(tmp_path: Path) -> None:
     assert "direct {}" in ProviderMirror(tmp_path / "mirror").cli_config(own_only=False)
     both = ProviderMirror(tmp_path / "mirror", Path("/up")).cli_config(own_only=False)
     assert '"/up"' in both and "direct" not in both
+
+
+def test_half_published_packages_do_not_stay(tmp_path: Path) -> None:
+    old, young = tmp_path / "mirror" / ".new-old", tmp_path / "mirror" / ".new-young"
+    for path in (old, young):
+        path.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    ProviderMirror(tmp_path / "mirror")
+    assert not old.exists() and young.exists()

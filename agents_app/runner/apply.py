@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 _OUTPUT_BYTES = 16 * 1024**2
 _CANCELLED = "Cancelled before anything was applied."
 _UNLOCK_FAILED = "Error releasing the state lock"
-#: What Terraform says where it ended before it touched anything.
+#: The supervisor's codes for a program that cannot be started.
 _SHELL_CANNOT_START = {126, 127}
+#: The codes with which Terraform ends by itself; any other is a crash or a kill.
 _CONTROLLED = {0, 1}
 
 
@@ -219,24 +220,25 @@ def _verdict(run: Run, finished: Finished) -> ApplyOutcome:
     """Return what Terraform's end means, its state apart."""
     code = finished.exit_code
     errors = [one.summary for one in finished.diagnostics if one.severity == "error"]
-    common = {"exit_code": code, "diagnostics": finished.diagnostics}
+
+    def ended(outcome: Outcome, error: str = "") -> ApplyOutcome:
+        return ApplyOutcome(outcome, error, code, finished.diagnostics)
+
     if not finished.ran or code in _SHELL_CANNOT_START:
         words = finished.stderr.strip().splitlines()
         detail = f" {words[-1]}." if words else ""
         return ApplyOutcome(Outcome.NOT_STARTED, f"Terraform could not be started.{detail}")
     if code == 0 or (code is None and finished.completed):
-        return ApplyOutcome(Outcome.APPLIED, **common)
+        return ended(Outcome.APPLIED)
     if code == 1 and errors and set(errors) == {_UNLOCK_FAILED}:
         # The state is saved, which Terraform does before (F4).
         run.log.write("The apply is complete; only the lock of its state was not released.\n")
-        return ApplyOutcome(Outcome.APPLIED, **common)
+        return ended(Outcome.APPLIED)
     if code not in _CONTROLLED:
         what = "The apply was killed" if run.control.killed else "Terraform ended unexpectedly"
-        return ApplyOutcome(
-            Outcome.INTERRUPTED, f"{what}; what it had applied by then is not known.", **common
-        )
+        return ended(Outcome.INTERRUPTED, f"{what}; what it had applied by then is not known.")
     if run.control.interrupted:
-        return ApplyOutcome(
-            Outcome.CANCELLED, "The apply was cancelled while it ran; a part is applied.", **common
+        return ended(
+            Outcome.CANCELLED, "The apply was cancelled while it ran; a part may be applied."
         )
-    return ApplyOutcome(Outcome.FAILED, finished.error or "terraform apply failed.", **common)
+    return ended(Outcome.FAILED, finished.error or "terraform apply failed.")

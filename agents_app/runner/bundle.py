@@ -44,7 +44,10 @@ def pack(
     try:
         with (
             bundle.open("wb") as file,
-            tarfile.open(fileobj=_Limited(file, bytes_max), mode="w:gz", compresslevel=1) as tar,
+            gzip.GzipFile(
+                fileobj=_Limited(file, bytes_max), mode="wb", compresslevel=1, mtime=0
+            ) as packed,
+            tarfile.open(fileobj=packed, mode="w") as tar,
         ):
             _add(tar, _MANIFEST, to_json(planned).encode())
             _add_file(tar, _PLAN, plan_file, 0o644)
@@ -68,11 +71,14 @@ class _Limited:
     def __init__(self, file: IO[bytes], bytes_max: int) -> None:
         self._file, self._left = file, bytes_max
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         self._left -= len(data)
         if self._left < 0:
             raise _TooLarge
         return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _add_entry(tar: tarfile.TarFile, name: str, path: Path, entry: Entry) -> None:

@@ -55,11 +55,11 @@ def test_the_lock_file_goes_with_the_directory(tmp_path: Path) -> None:
 
 def test_a_removed_lock_file_never_gives_two_owners(tmp_path: Path) -> None:
     """Owners come and go while the file is removed and made again."""
-    inside, most, errors = 0, 0, []
+    inside = most = ended = 0
     guard = threading.Lock()
 
     def work() -> None:
-        nonlocal inside, most
+        nonlocal inside, most, ended
         for _ in range(150):
             directory = _directory(tmp_path)
             try:
@@ -72,14 +72,15 @@ def test_a_removed_lock_file_never_gives_two_owners(tmp_path: Path) -> None:
             with guard:
                 inside -= 1
             directory.release()
-        errors.append(None)
+        with guard:
+            ended += 1
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == 1 and len(errors) == 6
+    assert most == 1 and ended == 6
 
 
 def test_deleting_does_not_follow_links_and_minds_no_modes(tmp_path: Path) -> None:

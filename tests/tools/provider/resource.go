@@ -25,6 +25,7 @@ type faultModel struct {
 	Fail        types.Bool   `tfsdk:"fail"`
 	CounterFile types.String `tfsdk:"counter_file"`
 	Payload     types.String `tfsdk:"payload"`
+	Stubborn    types.Bool   `tfsdk:"stubborn"`
 }
 
 func (faultResource) Metadata(_ context.Context, request resource.MetadataRequest, response *resource.MetadataResponse) {
@@ -50,6 +51,10 @@ func (faultResource) Schema(_ context.Context, _ resource.SchemaRequest, respons
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				Description: "Whether creating and updating end with an error, after sleep_ms.",
 			},
+			"stubborn": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				Description: "Whether creating goes on for all of sleep_ms when it is asked to stop.",
+			},
 			"counter_file": schema.StringAttribute{
 				Optional:    true,
 				Description: "A file that gets one line, \"<name> created\", when really created.",
@@ -63,6 +68,9 @@ func (faultResource) Schema(_ context.Context, _ resource.SchemaRequest, respons
 
 // apply waits, fails or leaves its line, as asked.
 func apply(ctx context.Context, model *faultModel, verb string) error {
+	if model.Stubborn.ValueBool() {
+		ctx = context.WithoutCancel(ctx)
+	}
 	select {
 	case <-time.After(time.Duration(model.SleepMS.ValueInt64()) * time.Millisecond):
 	case <-ctx.Done():

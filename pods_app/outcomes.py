@@ -200,10 +200,10 @@ _APPLY_TARGETS = {
 def _applied(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
     target = _APPLY_TARGETS.get(report.outcome, Status.FAILED)
     error = report.error
-    if report.outcome == "not_started":
-        error = f"{report.error or 'The apply never started.'} Nothing was applied."
-    if target == Status.FAILED and not error:
-        error = "The apply failed."
+    if target == Status.FAILED:
+        error = report.error or "The apply failed."
+        if report.outcome == "not_started" or never_locked(task):
+            error = f"{error} Nothing was applied."
     transition(
         task,
         target,
@@ -341,10 +341,13 @@ def provably_nothing_applied(task: Task) -> bool:
     True when the permit expired and the state was never locked under it. A foreign backend has
     no second gate, so nothing is provable there.
     """
-    if not task.has_own_state:
-        return False
     expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
-    return expired.exists() and not StateLock.objects.filter(task=task).exists()
+    return expired.exists() and never_locked(task)
+
+
+def never_locked(task: Task) -> bool:
+    """Return whether the state was never locked for a task, without which nothing is applied."""
+    return task.has_own_state and not StateLock.objects.filter(task=task).exists()
 
 
 def resumed(lease: Lease, *, actor: Actor) -> None:

@@ -126,5 +126,7 @@ def run(stop: threading.Event) -> None:
 def _wait(events: psycopg.Connection[Any]) -> None:
     """Return at the next event or tick. Events that came together are one."""
     for _ in events.notifies(timeout=TICK_SECONDS, stop_after=1):
-        for _ in events.notifies(timeout=0):
-            pass
+        pass
+    # Not inside the loop above: it holds the connection's lock.
+    for _ in events.notifies(timeout=0):
+        pass

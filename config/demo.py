@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 
 from config.launch import BASE_DIR, Platform, free_port, fresh_directory
-from config.processes import Failed
+from config.processes import Failed, log_end
 
 EXAMPLE = BASE_DIR / "examples" / "hello"
 _TASK_SECONDS = 120
@@ -103,7 +103,11 @@ class Api:
             if found["status"] in ends:
                 return found
             time.sleep(_POLL_SECONDS)
-        raise Failed(f"The task is still {found['status']} after {_TASK_SECONDS} s.")
+        logs = sorted(self._platform.directory.glob("agents/*/agent.log"))
+        raise Failed(
+            f"The task is still {found['status']} after {_TASK_SECONDS} s. "
+            f"{found['waiting_reason']}\n" + "\n".join(map(log_end, logs))
+        )
 
 
 def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:

@@ -24,6 +24,7 @@ from agents_app.agent.permit import PermitDesk
 from agents_app.agent.phase import LeaseRuns
 from agents_app.agent.report import BEGUN, DELIVERED, OVER, Delivery, LeaseGone, note_failure
 from agents_app.agent.uploads import Uploader
+from agents_app.runner.environment import remove_home
 from agents_app.runner.errors import DirectoryInUse
 from agents_app.schema import (
     Activity,
@@ -344,6 +345,7 @@ class LeaseWorker:
         except DirectoryInUse as error:
             log.warning("lease %s: %s It stays.", self.lease_id, error)
         else:
+            remove_home(self._directory.home)  # of a former process, whose run nobody resumed
             if keep:
                 self._directory.touch()
             else:

@@ -43,10 +43,11 @@ def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | Apply
         return _resume_apply(run, wanted[-1]) if run.job.plan else _resume_plan(run, wanted[-1])
     finally:
         run.log.flush()
+        if run.directory.locked:  # else another lease's run may use the same HOME by now
+            remove_home(run.directory.home)
 
 
 def _never_began(run: Run) -> PlanOutcome | ApplyOutcome:
-    remove_home(run.directory.home)
     if run.job.plan is None:
         return PlanOutcome(Outcome.INTERRUPTED, _PLAN_CUT_OFF)
     return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
@@ -55,7 +56,6 @@ def _never_began(run: Run) -> PlanOutcome | ApplyOutcome:
 def _resume_plan(run: Run, event: Mapping[str, Any]) -> PlanOutcome:
     running = _process(run, event)
     if running is None:
-        remove_home(run.directory.home)
         return PlanOutcome(Outcome.INTERRUPTED, _PLAN_CUT_OFF)
     _rewind(run, event)
     return continue_plan(run, running)
@@ -70,7 +70,6 @@ def _resume_apply(run: Run, event: Mapping[str, Any]) -> ApplyOutcome:
         remove_home(run.directory.home)
         _acquired(run)
         return outcome
-    remove_home(run.directory.home)
     if same_life and run.directory.locked and (run.directory.run / event["folder"]).is_dir():
         # Nobody holds the lock, and the supervisor never came to write its file.
         return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)

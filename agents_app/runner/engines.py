@@ -41,7 +41,7 @@ def discover(paths: Sequence[str] = ()) -> list[LocalEngine]:
         commands = [embedded_command()]
     found: dict[tuple[str, str], LocalEngine] = {}
     for command in commands:
-        engine = _identify(command)
+        engine = identify(command)
         found.setdefault((engine.engine, engine.version), engine)
     if not found:
         raise EngineMissing(
@@ -56,7 +56,12 @@ def embedded_command() -> tuple[str, ...]:
     return (sys.executable, "-I", str(Path(__file__).with_name("embedded_engine.py")))
 
 
-def _identify(command: tuple[str, ...]) -> LocalEngine:
+def identify(command: tuple[str, ...]) -> LocalEngine:
+    """Ask a command which engine it is.
+
+    Raises:
+        EngineMissing: it is none.
+    """
     environment = {"CHECKPOINT_DISABLE": "1", "HOME": "/nonexistent", "PATH": "/usr/bin:/bin"}
     try:
         output = subprocess.run(

@@ -77,7 +77,7 @@ class WorkDirectory:
             return
         _private(self._lock_file.parent)
         while self._lock is None:
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = _open(self._lock_file)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -148,6 +148,17 @@ class WorkDirectory:
         """Note that the directory is in use now."""
         if self.exists:
             os.utime(self.path)
+
+
+def _open(path: Path) -> int:
+    """Open a lock file with a number that no standard stream has, so that it can be inherited."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if descriptor > 2:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

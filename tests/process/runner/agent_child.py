@@ -3,7 +3,8 @@
     python -m tests.process.runner.agent_child <description> <phase> <point>
 
 ``description`` is a pickled Bench; ``point`` is a journal point ("before spawning apply"), a
-step's end ("step verify"), or "permit asked" and "permit granted".
+step's end ("step verify"), "permit asked" or "permit granted"; with "closed" it lives on and
+writes its outcome to a file.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from agents_app.runner.apply import run_apply
-from agents_app.runner.plan import run_plan
+from agents_app.runner.apply import ApplyOutcome, run_apply
+from agents_app.runner.plan import PlanOutcome, run_plan
 from agents_app.schema import ApplyPath, PlanReference
 from tests.support.runner import Bench
 
@@ -30,14 +31,15 @@ def main(description: str, phase: str, point: str) -> None:
         if name == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    outcome: PlanOutcome | ApplyOutcome
     run = bench.run(phase, confirmed, hook=reach)
     run.report = lambda step: reach(f"step {step.name}")
     if phase == "plan":
         outcome = run_plan(run)
-        bench.source.keep(outcome.files)
     else:
-        run_apply(run, _permit(bench.base / "permits", reach))
-    print("came to the end")
+        outcome = run_apply(run, _permit(bench.base / "permits", reach))
+    if point == "closed":
+        (bench.base / "outcome").write_text(str(outcome.outcome))
 
 
 def _permit(granted: Path, reach: Callable[[str], None]) -> Callable[..., float]:

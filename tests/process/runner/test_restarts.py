@@ -126,8 +126,9 @@ def test_the_log_is_the_same_byte_for_byte(make_bench: MakeBench, counter: Path)
 
 
 def test_killed_with_everything_else_the_result_is_unknown(
-    make_bench: MakeBench, counter: Path
+    make_bench: MakeBench, counter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(process, "LEFTOVER_SECONDS", 0.5)
     bench = make_bench({"main.tf": append(counter, "sleep 600")})
     confirmed = plan(bench)
     _child(bench, "apply", "step first_action", confirmed)
@@ -214,3 +215,21 @@ def test_an_orphan_is_waited_for(make_bench: MakeBench, tmp_path: Path, counter:
     assert outcome.outcome == Outcome.NOT_STARTED
     opener.wait()
     orphan.wait()
+
+
+def test_an_agent_without_standard_streams(make_bench: MakeBench, counter: Path) -> None:
+    """Its lock gets none of their numbers, and Terraform's output has its own files."""
+    bench = make_bench({"main.tf": append(counter, "echo to stdout; echo to stderr >&2")})
+    confirmed = plan(bench)
+    bench.close()
+    bench.runs.clear()
+    description = bench.base / "description"
+    description.write_bytes(pickle.dumps((bench, confirmed)))
+    child = [sys.executable, "-m", "tests.process.runner.agent_child", str(description)]
+    subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *child, "apply", "closed"],
+        check=True,
+        timeout=_SECONDS,
+    )
+    assert (bench.base / "outcome").read_text() == "applied"
+    assert lines(counter) == 1 and "to stderr" in bench.log("apply")

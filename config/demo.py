@@ -29,7 +29,7 @@ from config.processes import Failed, log_end
 EXAMPLE = BASE_DIR / "examples" / "hello"
 _TASK_SECONDS = 120
 _POLL_SECONDS = 0.1
-_PLAN_ENDS = {
+PLAN_ENDS = {
     "apply_pending",
     "success",
     "planned_and_finished",
@@ -37,7 +37,7 @@ _PLAN_ENDS = {
     "cancelled",
     "discarded",
 }
-_APPLY_ENDS = {"applied", "failed", "cancelled", "interrupted", "apply_unknown"}
+APPLY_ENDS = {"applied", "failed", "cancelled", "interrupted", "apply_unknown"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def first_action_ms(task: dict[str, Any]) -> float | None:
 def _plan(api: Api, workspace: str, say: Callable[[str], None]) -> dict[str, Any]:
     task = api.call("POST", f"workspaces/{workspace}/plan/", json={"type": "plan_and_apply"})
     say("Planning")
-    planned = api.wait(task["id"], _PLAN_ENDS, _follow(api, task["id"], "plan", say))
+    planned = api.wait(task["id"], PLAN_ENDS, _follow(api, task["id"], "plan", say))
     if planned["status"] != "apply_pending":
         text, _ = api.log(task["id"], "plan", 0)
         raise Failed(f"The plan is {planned['status']}: {planned.get('error', '')}\n{text}")
@@ -169,7 +169,7 @@ def _apply(api: Api, task: dict[str, Any], say: Callable[[str], None]) -> dict[s
         f"tasks/{task['id']}/apply/",
         json={"plan_hash": task["plan_hash"], "comment": "by scripts/demo"},
     )
-    return api.wait(task["id"], _APPLY_ENDS, _follow(api, task["id"], "apply", say))
+    return api.wait(task["id"], APPLY_ENDS, _follow(api, task["id"], "apply", say))
 
 
 def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import shutil
 import sys
 import tarfile
@@ -38,6 +39,9 @@ PLAN_ENDS = {
     "discarded",
 }
 APPLY_ENDS = {"applied", "failed", "cancelled", "interrupted", "apply_unknown"}
+
+
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Call
         text, offset = api.log(task, phase, offset)
         *lines, rest = (rest + text).split("\n")
         for line in lines:
-            say(f"  | {line}")
+            say(f"  | {_SGR.sub('', line)}")
 
     return more
 

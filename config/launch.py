@@ -1,6 +1,7 @@
 """The whole platform on this machine: PostgreSQL, web, worker, controller and local agents.
 
-python -m config.launch      what `scripts/server` runs: all of it until Ctrl+C
+python -m config.launch                what `scripts/server` runs: all of it until Ctrl+C
+python -m config.launch COMMAND ...    `scripts/manage`: a management command on that platform
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,8 @@ class Platform:
     # --- starting and stopping ---------------------------------------------------------------
 
     def _start(self) -> None:
-        self.environment = self._make_environment()
+        self.environment = surroundings(self.directory, self.url)
+        self.password = self.environment["SLIPWAY_ADMIN_PASSWORD"]
         if "DATABASE_URL" in os.environ:
             self.say("Using the PostgreSQL of DATABASE_URL")
         else:
@@ -186,23 +188,6 @@ class Platform:
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"
 
-    def _make_environment(self) -> dict[str, str]:
-        own = _secrets(self.directory / "secrets.json")
-        self.password = own["SLIPWAY_ADMIN_PASSWORD"]
-        return {
-            **os.environ,
-            **own,
-            "DJANGO_SETTINGS_MODULE": "config.settings.server",
-            "DEBUG": "false",
-            "HTTPS": "false",  # loopback only
-            "ALLOWED_HOSTS": "127.0.0.1,localhost",
-            "SLIPWAY_URL": self.url,
-            "SLIPWAY_WORK_DIRECTORY": str(self.directory / "work"),
-            "SLIPWAY_AGENTS_DIRECTORY": str(self.directory / "agents"),
-            "STATIC_ROOT": str(self.directory / "static"),
-            "PYTHONUNBUFFERED": "1",
-        }
-
     @contextmanager
     def _sole(self) -> Iterator[None]:
         """Hold the directory's lock: two platforms on one database would fight for the pods."""
@@ -236,6 +221,23 @@ def _rewrite(file: IO[str], text: str) -> None:
     file.truncate(0)
     file.write(f"{text}\n")
     file.flush()
+
+
+def surroundings(directory: Path, url: str) -> dict[str, str]:
+    """Return the environment of the platform's processes, but for its database."""
+    return {
+        **os.environ,
+        **_secrets(directory / "secrets.json"),
+        "DJANGO_SETTINGS_MODULE": "config.settings.server",
+        "DEBUG": "false",
+        "HTTPS": "false",  # loopback only
+        "ALLOWED_HOSTS": "127.0.0.1,localhost",
+        "SLIPWAY_URL": url,
+        "SLIPWAY_WORK_DIRECTORY": str(directory / "work"),
+        "SLIPWAY_AGENTS_DIRECTORY": str(directory / "agents"),
+        "STATIC_ROOT": str(directory / "static"),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _secrets(path: Path) -> dict[str, str]:
@@ -289,9 +291,12 @@ def fresh_directory(path: Path) -> Path:
     return path
 
 
-def main() -> int:
-    """Run the platform until Ctrl+C; returns the exit code."""
-    platform = Platform(BASE_DIR / "var" / "server", free_port(8000), say=_say)
+def main(arguments: Sequence[str]) -> int:
+    """Run the platform until Ctrl+C, or a command on it; returns the exit code."""
+    directory = BASE_DIR / "var" / "server"
+    if arguments:
+        return _manage(directory, arguments)
+    platform = Platform(directory, free_port(8000), say=_say)
     try:
         with platform.running():
             print(_welcome(platform), flush=True)
@@ -304,6 +309,20 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _manage(directory: Path, arguments: Sequence[str]) -> int:
+    """Become a management command on the platform that runs in ``directory``."""
+    try:
+        url = (directory / "lock").read_text().strip()
+        environment = surroundings(directory, url)
+        if "DATABASE_URL" not in environment:
+            environment["DATABASE_URL"] = embedded.url(directory / "postgres")
+    except (OSError, embedded.EmbeddedError):
+        print("Nothing runs here: start scripts/server in another terminal.", file=sys.stderr)
+        return 1
+    manage = str(BASE_DIR / "manage.py")
+    os.execve(sys.executable, [sys.executable, manage, *arguments], environment)
 
 
 def _say(text: str) -> None:
@@ -319,14 +338,15 @@ Slipway runs at {platform.url}
   API token {platform.token}   (for one day)
 
 Three things to try:
-  1. Open {platform.url}/admin/ and make a workspace.
-  2. .venv/bin/python manage.py push_configuration … is in the README; or, through the API:
-     curl -H "Authorization: Token {platform.token}" {platform.url}/api/v1/workspaces/
-  3. Read the API at {platform.url}/api/v1/docs/
+  1. Make a workspace "hello" at {platform.url}/admin/
+  2. Push a configuration into it, and confirm its plan in the admin:
+     scripts/manage push_configuration hello examples/hello --plan
+  3. Read the API at {platform.url}/api/v1/docs/ and ask it:
+     curl -H "Authorization: Token {platform.token}" {platform.url}/api/v1/tasks/
 
 Ctrl+C stops everything. Logs are in {platform.directory / "logs"}.
 """
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

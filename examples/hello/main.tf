@@ -14,6 +14,7 @@ variable "greeting" {
 variable "path" {
   type        = string
   description = "Absolute path of the file."
+  default     = "/tmp/hello-from-slipway.txt"
 }
 
 resource "terraform_data" "hello" {

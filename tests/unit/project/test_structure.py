@@ -43,6 +43,9 @@ def test_the_three_requirement_files_exist():
 
 def test_the_page_of_the_settings_is_up_to_date():
     assert (ROOT / "docs" / "settings.md").read_text() == settings_docs.render()
+    page = (ROOT / "README.md").read_text()
+    assert settings_docs.BEGIN in page
+    assert page == settings_docs.readme(page)
 
 
 def test_every_variable_that_is_read_is_documented():
@@ -50,7 +53,7 @@ def test_every_variable_that_is_read_is_documented():
 
 
 def test_scripts_can_be_executed():
-    for name in ("scripts/demo", "scripts/server", "scripts/test", ".ci/run"):
+    for name in ("scripts/demo", "scripts/server", "scripts/manage", "scripts/test", ".ci/run"):
         assert (ROOT / name).stat().st_mode & stat.S_IXUSR, name
 
 

@@ -92,7 +92,7 @@ class Server:
         on_incarnation: Callable[[UUID], None],
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._options, self._identity = options, identity
+        self._options, self.identity = options, identity
         self._about, self._on_incarnation = about, on_incarnation
         self._registering = threading.Lock()
         self._http = httpx.Client(
@@ -121,7 +121,7 @@ class Server:
         )
         _raise_for_status(response)
         reply = RegisterReply.model_validate_json(response.content)
-        self._identity.registered(reply)
+        self.identity.registered(reply)
         self._on_incarnation(reply.incarnation)
         return reply
 
@@ -192,7 +192,7 @@ class Server:
     ) -> httpx.Response:
         begun, attempt = time.monotonic(), 0
         while True:
-            token, why, least = self._identity.token, "", 0.0
+            token, why, least = self.identity.token, "", 0.0
             try:
                 request = self._http.build_request(
                     method,
@@ -247,7 +247,7 @@ class Server:
     def _renew(self, refused: str) -> tuple[str, float]:
         """Register again because a token was refused, unless another thread just did."""
         with self._registering:
-            if self._identity.token != refused:
+            if self.identity.token != refused:
                 return "a new token came meanwhile", 0.0
             log.warning("the server does not accept this agent's token; registering again")
             try:

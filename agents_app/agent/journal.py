@@ -25,6 +25,9 @@ from uuid import UUID
 from agents_app.agent.disk import private_folder, sync_folder
 
 _FILE = "journal.jsonl"
+#: Facts that another one follows on disk before anything comes of them: they need not wait for
+#: the disk themselves, on the way from a confirmation to Terraform's start.
+_FOLLOWED = {"begun", "permit_granted"}
 
 Event = dict[str, Any]
 
@@ -56,7 +59,8 @@ class LeaseJournal:
         line = _line(event, facts)
         with self._lock:
             os.write(self._file, line)
-            os.fdatasync(self._file)
+            if event not in _FOLLOWED:
+                os.fdatasync(self._file)
             self._events.append(json.loads(line))
 
     def remember(self, event: str, **facts: Any) -> None:

@@ -136,7 +136,11 @@ class Loop:
             with self._lock:
                 worker = self._workers.get(assignment.lease_id)
             if worker is None:
-                worker = self._begin(assignment)
+                try:
+                    worker = self._begin(assignment)
+                except OSError as error:  # the server gives it to somebody else
+                    log.error("lease %s: not taken: %s", assignment.lease_id, error)
+                    continue
             elif self._identity.incarnation is not None:
                 worker.incarnation = self._identity.incarnation
             worker.wish(assignment)

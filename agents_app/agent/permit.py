@@ -8,6 +8,7 @@ import uuid
 from uuid import UUID
 
 from agents_app.agent.client import Patience, Refused, Unreachable
+from agents_app.agent.identity import Identity
 from agents_app.agent.journal import LeaseJournal
 from agents_app.agent.lease_calls import LeaseCalls
 from agents_app.runner.errors import PermitDenied
@@ -28,8 +29,8 @@ class PermitDesk:
     nothing. It then reports ``not_started``, which tells the server that nothing was applied.
     """
 
-    def __init__(self, calls: LeaseCalls, journal: LeaseJournal) -> None:
-        self._calls, self._journal = calls, journal
+    def __init__(self, calls: LeaseCalls, journal: LeaseJournal, identity: Identity) -> None:
+        self._calls, self._journal, self._identity = calls, journal, identity
         self._lock = threading.Lock()
         self._patience = Patience(PATIENCE_SECONDS)
         self._closed = ""
@@ -58,8 +59,12 @@ class PermitDesk:
         Raises:
             PermitDenied: nothing may be applied; the sentence says why.
         """
+        incarnation = self._identity.incarnation
+        assert incarnation is not None, "register first"
         request = PermitRequest(
             key=self._key(),
+            incarnation=incarnation,
+            newest_lease=self._identity.newest_lease,
             plan_hash=plan_hash,
             manifest_digest=manifest_digest,
             path=path,

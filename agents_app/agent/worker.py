@@ -73,7 +73,7 @@ class LeaseWorker:
         self._journal, self._over = journal, over
         self._calls = LeaseCalls(server, lease_id, self.epoch)
         self._directory = machine.directory(UUID(facts["workspace"]), self.task_id)
-        self._permit = PermitDesk(self._calls, journal)
+        self._permit = PermitDesk(self._calls, journal, server.identity)
         self._runs = LeaseRuns(
             lease_id=lease_id,
             epoch=self.epoch,

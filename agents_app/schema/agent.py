@@ -8,12 +8,18 @@ from pydantic import Field
 
 from agents_app.schema.vocabulary import Activity, Message
 
+#: Versions that can be compared: 1.11.4, 1.12.0-beta1, 1.12.0-rc.1, 1.9.0+ent.
+VERSION = (
+    r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}"
+    r"(-(alpha|beta|rc|dev)\.?[0-9]{0,12})?(\+[a-z0-9]{1,20})?$"
+)
+
 
 class Engine(Message):
     """A Terraform engine present on an agent."""
 
     engine: str = Field(pattern="^(terraform|tofu)$")
-    version: str
+    version: str = Field(pattern=VERSION)
 
 
 class RegisterRequest(Message):

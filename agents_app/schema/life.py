@@ -28,9 +28,14 @@ class LogReply(Message):
 
 
 class PermitRequest(Message):
-    """``key`` makes a repeated request safe: the same key gets the same answer."""
+    """``key`` makes a repeated request safe: the same key gets the same answer.
+
+    ``newest_lease`` is as in the heartbeat: a confirmation may be faster than the first one.
+    """
 
     key: UUID
+    incarnation: UUID
+    newest_lease: UUID | None
     plan_hash: str
     manifest_digest: str
     path: ApplyPath

@@ -7,6 +7,7 @@ from uuid import UUID
 from agents_app.schema import PermitReply, PermitRequest
 from agents_app.tokens import Caller
 from pods_app import permits
+from pods_app.incarnation import doubt_if_unknown
 
 
 def permit(caller: Caller, lease_id: UUID, epoch: int, message: PermitRequest) -> PermitReply:
@@ -15,6 +16,9 @@ def permit(caller: Caller, lease_id: UUID, epoch: int, message: PermitRequest) -
     Raises:
         NotFound, StaleLease, PermitRefused, PlanVoid: as `permits.grant`.
     """
+    if message.newest_lease not in (None, lease_id):
+        # What it says is stored; the permit asks for it under its locks.
+        doubt_if_unknown(caller.pod, message.incarnation, {message.newest_lease})
     seconds = permits.grant(
         lease_id=lease_id,
         epoch=epoch,

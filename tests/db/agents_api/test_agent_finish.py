@@ -25,6 +25,8 @@ def applying(agent, planning, admin):
         "plan_hash": "a" * 64,
         "manifest_digest": "b" * 64,
         "path": "kept",
+        "incarnation": agent.reply["incarnation"],
+        "newest_lease": None,
     }
     assert agent.call("POST", "permit", body=body).status == 200
     return planning
@@ -263,3 +265,31 @@ def test_a_stale_letting_go_frees_nothing(agent, planning):
     reply = agent.call("POST", "ended", body={"directory_kept": False}, epoch=5)
     assert reply.status == 409
     assert PodSlot.objects.get(task=planning).status == "running"
+
+
+def test_a_state_that_could_not_be_uploaded_becomes_current_with_the_end(agent, applying):
+    from pods_app.state_access import run_token
+    from tasks_app.models import StateLock, StateVersion
+    from tests.support.state import StateClient, document
+
+    lease = agent.lease
+    terraform = StateClient(applying.workspace_id, run_token(lease))
+    assert terraform.lock().status_code == 200
+    end = {"error": "the state could not be uploaded", "state_recovered": True}
+    reply = agent.finish("apply", "failed", lease, **end)
+    assert reply.problem == "artifacts-missing"
+    assert status_of(applying) == "applying"
+    assert agent.put_artifact("recovered_state", document(1), lease=lease).status == 200
+    for _ in range(2):
+        assert agent.finish("apply", "failed", lease, **end).status == 200
+    assert status_of(applying) == "failed"
+    version = StateVersion.objects.get()
+    assert (version.serial, version.task) == (1, applying)
+    assert not StateLock.objects.filter(released_at=None).exists()
+
+
+def test_a_plan_that_changes_the_state_alone_waits_for_a_person(agent, planning):
+    for kind in ("plan_bundle", "plan_json", "plan_text"):
+        assert agent.put_artifact(kind, b"{}").status == 200
+    assert agent.finish("plan", "planned", plan=plan_result(to_add=0)).status == 200
+    assert status_of(planning) == "apply_pending"

@@ -20,6 +20,8 @@ def confirmed(agent, planning, admin):
 def ask(agent, lease=None, key=None, epoch=None, **changes):
     body = {
         "key": str(key or uuid.uuid4()),
+        "incarnation": agent.reply["incarnation"],
+        "newest_lease": None,
         "plan_hash": "a" * 64,
         "manifest_digest": "b" * 64,
         "path": "kept",
@@ -37,6 +39,23 @@ def test_a_permit_lets_the_apply_go_ahead(agent, confirmed, settings):
     )
     confirmed.refresh_from_db()
     assert (confirmed.status, confirmed.apply_path) == ("applying", "kept")
+
+
+def test_a_newest_lease_that_the_database_does_not_know_is_no_permit(agent, confirmed):
+    reply = ask(agent, newest_lease=str(uuid.uuid4()))
+    assert (reply.status, reply.problem) == (409, "permit-refused")
+    assert "begin_incarnation" in reply.json["detail"]
+    assert not ApplyPermit.objects.exists()
+    assert Installation.objects.get().doubt
+
+
+def test_the_leases_of_a_former_incarnation_prove_nothing(agent, confirmed):
+    installation = Installation.objects.get()
+    former = str(uuid.uuid4())
+    installation.former = [former]
+    installation.save()
+    reply = ask(agent, newest_lease=str(uuid.uuid4()), incarnation=former)
+    assert reply.status == 200
 
 
 def test_the_reason_of_the_path_is_shown_while_it_applies(agent, confirmed):

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from config import embedded
+from tests.tools import build
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -102,25 +103,56 @@ def run_pytest(groups: Sequence[str], database_url: str) -> int:
     return 0 if code == _NO_TESTS_COLLECTED else code
 
 
-def install_browser() -> None:
-    """In CI, as root: have Chromium. Elsewhere the browser tests are skipped without it."""
-    in_ci = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
-    if not in_ci or os.geteuid() != 0 or any(shutil.which(name) for name in _BROWSERS):
-        return
+def in_ci() -> bool:
+    """Whether a missing part is a failure instead of a skip."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def install_browser() -> bool:
+    """In CI, as root: have Chromium. Elsewhere the browser tests are skipped without it.
+
+    Returns:
+        False when it could not be installed; why has been printed.
+    """
+    if not in_ci() or os.geteuid() != 0 or any(shutil.which(name) for name in _BROWSERS):
+        return True
     print("  Installing Chromium …", flush=True)
     for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "chromium"]):
-        result = subprocess.run(
-            command,
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        try:
+            result = subprocess.run(
+                command,
+                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            print(f"  {command[0]} is missing: install Chromium beforehand.", flush=True)
+            return False
         if result.returncode:
-            print(result.stdout[-2000:], flush=True)
-            return  # the browser tests fail with their own reason
+            print(f"  {' '.join(command)} failed:\n{result.stdout[-2000:]}", flush=True)
+            return False
+    return True
+
+
+def build_tools() -> bool:
+    """Build the test providers before the tests, whose time-outs do not count it.
+
+    Returns:
+        False when Go did not build them; why has been printed. Without Go the tests that need
+        them are skipped, in CI they fail.
+    """
+    if shutil.which("go") is None:
+        return True
+    print("  Building the test providers (one to two minutes the first time) …", flush=True)
+    try:
+        build.zipped_mirror()  # made of the unpacked one
+    except build.BuildFailed as error:
+        print(f"  {error}", flush=True)
+        return False
+    return True
 
 
 def _clean_environment() -> dict[str, str]:
@@ -151,16 +183,20 @@ def main(arguments: Sequence[str]) -> int:
     directory.chmod(0o755)
     try:
         database_url = embedded.start(directory / "postgres", throw_away=True)
-        if "browser" in groups:
-            install_browser()
-        failed = run_gates(database_url)
+        failed = []
+        if "browser" in groups and not install_browser():
+            failed.append("Chromium")
+        if "process" in groups and not build_tools():
+            failed.append("test providers")
+        failed += run_gates(database_url)
         # Tests run all the same: one run shows everything that is wrong.
         code = run_pytest(groups, database_url)
     finally:
         embedded.stop(directory / "postgres")
         shutil.rmtree(directory, ignore_errors=True)
     if failed:
-        print(f"Failed before the tests: {', '.join(failed)}", file=sys.stderr)
+        # pytest's closing line stays the last of standard output.
+        print(f"Failed before the tests: {', '.join(failed)}", file=sys.stderr, flush=True)
     return code or int(bool(failed))
 
 

@@ -237,7 +237,7 @@ def _verdict(run: Run, finished: Finished) -> ApplyOutcome:
     if code not in _CONTROLLED:
         what = "The apply was killed" if run.control.killed else "Terraform ended unexpectedly"
         return ended(Outcome.INTERRUPTED, f"{what}; what it had applied by then is not known.")
-    if run.control.interrupted:
+    if finished.interrupted:
         return ended(
             Outcome.CANCELLED, "The apply was cancelled while it ran; a part may be applied."
         )

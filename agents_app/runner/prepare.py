@@ -112,7 +112,8 @@ def check_backend(run: Run) -> None:
         backend = {}
     config = backend.get("config") or {}
     if run.job.backend:
-        if backend.get("type") != "http" or any(value is not None for value in config.values()):
+        addresses = {value for name, value in config.items() if name.endswith("address")}
+        if backend.get("type") != "http" or addresses - {None, run.job.backend.address}:
             raise StepFailed(
                 "The configuration has an override file that sets a backend; remove it, or let "
                 "the workspace keep the configuration's own backend."

@@ -84,6 +84,11 @@ class TerraformProcess:
         """Return whether the command itself was ever reached."""
         return _read_number(self.folder / "pid") is not None
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the one signal was sent, by this agent process or a former one."""
+        return self._interrupted or (self.folder / "interrupted").exists()
+
     def interrupt(self) -> None:
         """Ask Terraform, and it alone, once in its life, to stop after what it is doing."""
         pid = _read_number(self.folder / "pid")

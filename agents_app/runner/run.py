@@ -145,6 +145,7 @@ class Finished:
 
     exit_code: int | None
     ran: bool
+    interrupted: bool  # Terraform was asked to stop, which it need not have heeded
     stdout: Path
     stderr: str
     diagnostics: list[Diagnostic]
@@ -258,6 +259,7 @@ def watch(run: Run, running: TerraformProcess, *, json_stream: bool, show: bool 
     return Finished(
         exit_code,
         running.ran(),
+        running.interrupted,
         running.stdout,
         run.log.redact(errors),
         diagnostics,

@@ -151,6 +151,21 @@ def test_after_a_reboot_without_a_trace_nobody_claims_that_nothing_ran(
     assert _apply_outcome(bench, confirmed).outcome == Outcome.INTERRUPTED
 
 
+def test_a_cancel_before_the_restart_is_told_as_one(make_bench: MakeBench, tmp_path: Path) -> None:
+    """The new process was never asked to cancel; the former one sent the signal."""
+    started = tmp_path / "started"
+    bench = make_bench({"main.tf": append(tmp_path / "counter", f"touch {started}; sleep 600")})
+    confirmed = plan(bench)
+    _child(bench, "apply", "step first_action", confirmed)
+    while not started.exists():
+        time.sleep(0.01)
+    former = process.find(bench.directory.run / "apply")
+    assert former is not None
+    former.interrupt()
+    outcome = _apply_outcome(bench, confirmed)
+    assert outcome.outcome == Outcome.CANCELLED, outcome
+
+
 def test_a_cancel_is_not_sent_twice_over_a_restart(
     make_bench: MakeBench, tmp_path: Path, counter: Path
 ) -> None:

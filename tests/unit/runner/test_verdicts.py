@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def _finished(code: int | None, *errors: str, **changes: Any) -> Finished:
     facts: dict[str, Any] = {
         "exit_code": code,
         "ran": True,
+        "interrupted": False,
         "stdout": Path("/nonexistent"),
         "stderr": "",
         "diagnostics": [Diagnostic(severity="error", summary=one) for one in errors],
@@ -73,16 +75,20 @@ def test_without_a_request_to_stop(run: Run, finished: Finished, expected: Outco
         (_finished(None), Outcome.INTERRUPTED),
     ],
 )
-def test_after_a_cancel(run: Run, finished: Finished, expected: Outcome) -> None:
+def test_after_the_signal_of_a_cancel(run: Run, finished: Finished, expected: Outcome) -> None:
+    assert _verdict(run, replace(finished, interrupted=True)).outcome == expected
+
+
+def test_a_failure_before_the_signal_of_a_cancel_is_a_failure(run: Run) -> None:
     run.control.interrupt()
-    assert _verdict(run, finished).outcome == expected
+    assert _verdict(run, _finished(1, "It failed")).outcome == Outcome.FAILED
 
 
-@pytest.mark.parametrize("code", [None, 1, 137])
+@pytest.mark.parametrize("code", [None, 137])
 def test_after_a_kill(run: Run, code: int | None) -> None:
     run.control.kill()
-    expected = Outcome.CANCELLED if code == 1 else Outcome.INTERRUPTED
-    assert _verdict(run, _finished(code)).outcome == expected
+    outcome = _verdict(run, _finished(code))
+    assert outcome.outcome == Outcome.INTERRUPTED and "killed" in outcome.error
 
 
 def test_states_that_were_not_saved_are_recognised() -> None:

@@ -18,7 +18,7 @@ from pods_app.api.visibility import visible_pools, visible_project_ids
 from pods_app.models import ManagedPod, PodSlot
 from pods_app.states import PodPhase, PoolKind, SlotStatus
 from tasks_app.api.base import ApiViewSet, Input, is_schema
-from tasks_app.api.fields import ExtendedFilterSet
+from tasks_app.api.fields import ExtendedFilterSet, YesNoFilter
 from tasks_app.api.pagination import ByNumber
 
 #: Annotation: how long ago the agent was heard, in database time.
@@ -84,7 +84,7 @@ class PodFilter(ExtendedFilterSet):
         choices=PodPhase.choices, help_text="Left out: all that are not gone."
     )
     kind = django_filters.MultipleChoiceFilter(choices=PoolKind.choices)
-    draining = django_filters.BooleanFilter()
+    draining = YesNoFilter()
 
     class Meta:
         model = ManagedPod

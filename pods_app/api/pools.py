@@ -32,7 +32,7 @@ _HOURS_MAX = 24 * 366 * 10
 
 
 class PoolSerializer(serializers.ModelSerializer[Pool]):
-    projects = serializers.SlugRelatedField("name", many=True, read_only=True)
+    projects: Any = serializers.SlugRelatedField("name", many=True, read_only=True)
     proxy = serializers.SerializerMethodField(help_text="Without user and password")
 
     class Meta:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Model, QuerySet
 from django.urls import reverse
+from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.negotiation import BaseContentNegotiation
@@ -44,8 +45,12 @@ class AlwaysFirst(BaseContentNegotiation):
 
 
 class Input(serializers.Serializer[Any]):
-    """What a request may say; unknown fields are refused, because a typing error in an option
-    such as ``destroy`` must not plan something else."""
+    """What a request may say, exactly.
+
+    Unknown fields are refused, because a typing error in an option such as ``destroy`` must not
+    plan something else; in JSON so are values of another type, which the framework would turn
+    into something.
+    """
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the checked values.
@@ -53,13 +58,44 @@ class Input(serializers.Serializer[Any]):
         Raises:
             ValidationError: names the fields.
         """
-        unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
-        if unknown:
-            known = ", ".join(self.fields)
-            raise serializers.ValidationError(
-                {name: [f"There is no such field; there are: {known}."] for name in unknown}
-            )
+        problems: dict[str, list[str]] = {}
+        known = ", ".join(self.fields)
+        for name in sorted(set(data) - set(self.fields)):
+            problems[name] = [f"There is no such field; there are: {known}."]
+        if not isinstance(data, MultiValueDict):
+            for name in sorted(set(data) & set(self.fields)):
+                if wrong := _wrong_type(self.fields[name], data[name]):
+                    problems[name] = [wrong]
+        if problems:
+            raise serializers.ValidationError(problems)
         return super().to_internal_value(data)
+
+
+_TYPES: list[tuple[tuple[type[serializers.Field], ...], type, str]] = [
+    ((serializers.BooleanField,), bool, "true or false"),
+    ((serializers.IntegerField,), int, "a whole number"),
+    (
+        (serializers.CharField, serializers.ChoiceField, serializers.UUIDField),
+        str,
+        "a text",
+    ),
+]
+
+
+def _wrong_type(field: Any, value: Any) -> str:
+    """Return what a JSON value should be, "" if it is that."""
+    children: list[Any] = []
+    if isinstance(field, serializers.ListField) and isinstance(value, list):
+        children = value
+    if isinstance(field, serializers.DictField) and isinstance(value, dict):
+        children = list(value.values())
+    for child in children:
+        if wrong := _wrong_type(field.child, child):
+            return wrong
+    for fields, kind, words in _TYPES:
+        if isinstance(field, fields) and value is not None and type(value) is not kind:
+            return f"This must be {words}."
+    return ""
 
 
 class NoInput(Input):
@@ -99,7 +135,7 @@ class ApiViewSet(GenericViewSet[Any]):
         key = request.headers.get(HEADER)
         if key is not None and request.method == "POST":
             # Dispatch looks the handler up on this object, after this.
-            self.post = partial(self._once, key, self.post)  # type: ignore[attr-defined]
+            setattr(self, "post", partial(self._once, key, getattr(self, "post")))  # noqa: B009, B010
 
     def _once(self, key: str, handler: Any, request: Request, *args: Any, **kwargs: Any) -> Any:
         digest = self.body_digest(request)
@@ -164,7 +200,7 @@ def checked(kind: type[serializers.Serializer[Any]], request: Request) -> dict[s
     Raises:
         ValidationError.
     """
-    query = kind(data=request.query_params.dict())
+    query = kind(data=request.query_params)
     query.is_valid(raise_exception=True)
     values: dict[str, Any] = query.validated_data
     return values

@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 import django_filters
+from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
@@ -55,6 +57,23 @@ def write_extra(model: str, actor: Actor, row: Any, values: dict[str, Any]) -> N
             field.write(actor, row, values[field.name])
 
 
+class _YesNoField(forms.Field):
+    widget = forms.TextInput
+
+    def to_python(self, value: Any) -> bool | None:
+        if value in {"", None}:
+            return None
+        if value not in {"true", "false"}:
+            raise ValidationError("This must be true or false.")
+        return bool(value == "true")
+
+
+class YesNoFilter(django_filters.BooleanFilter):
+    """``true`` or ``false``; the library takes anything else for no filter at all."""
+
+    field_class = _YesNoField
+
+
 class ExtendedFilterSet(django_filters.FilterSet):
     """Filters with those of the registry for ``extended_model``; unknown ones are refused."""
 
@@ -76,10 +95,16 @@ class ExtendedFilterSet(django_filters.FilterSet):
         return found
 
     def is_valid(self) -> bool:
-        """Whether every parameter is known and makes sense."""
+        """Whether every parameter is known and says something."""
         valid: bool = super().is_valid()
-        for name in sorted(set(self.data) - set(self.filters) - self._OTHER):
-            self.form.add_error(None, f"There is no filter “{name}”.")
+        for name in sorted(set(self.data) - self._OTHER):
+            if name not in self.filters:
+                text = "There is no filter “%(name)s”."
+            elif "" in self.data.getlist(name):
+                text = "The filter “%(name)s” is empty; leave it out."
+            else:
+                continue
+            self.form.add_error(None, ValidationError(text, params={"name": name}))
             valid = False
         return valid
 

@@ -26,10 +26,32 @@ class NewestFirst(CursorPagination):
         try:
             cursor = super().decode_cursor(request)
             if cursor is not None and cursor.position is not None:
-                self.check_position(cursor.position)
+                self.check_position(str(cursor.position))
         except (NotFound, ValueError) as error:
             raise ParseError("This cursor was not made by this list; start without one.") from error
         return cursor
+
+    def get_page_size(self, request: Request) -> int:
+        """Return how many rows were asked for.
+
+        Raises:
+            ParseError: not a number from 1 to ``max_page_size``.
+        """
+        text = request.query_params.get(self.page_size_query_param)
+        if text is None:
+            return int(self.page_size or self.max_page_size)
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+        if not 1 <= number <= self.max_page_size:
+            raise ParseError(f"page_size must be a number from 1 to {self.max_page_size}.")
+        return number
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Describe the parameters, with the limits of the page size."""
+        parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
+        for parameter in parameters:
+            if parameter["name"] == self.page_size_query_param:
+                parameter["schema"] |= {"minimum": 1, "maximum": self.max_page_size}
+        return parameters
 
     def check_position(self, position: str) -> None:
         """Raise ValueError for a position that no row can have."""

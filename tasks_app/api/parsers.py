@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,4 +123,4 @@ def give_length(request: Any) -> None:
     if len(body) > limit:
         raise TooLarge("The body is larger than allowed.")
     request.META["CONTENT_LENGTH"] = str(len(body))
-    request._body, request._stream = body, io.BytesIO(body)
+    request._body = body

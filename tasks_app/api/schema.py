@@ -73,6 +73,8 @@ class ExactSchema(AutoSchema):
         schema = super()._map_basic_serializer(serializer, direction)
         if direction == "request" and isinstance(serializer, Input):
             schema["additionalProperties"] = False
+            if not type(serializer).__doc__:
+                schema.pop("description", None)  # that of the base class
         return schema
 
 

@@ -27,8 +27,8 @@ _Attribute = inline_serializer(
     "AttributeChange",
     {
         "name": serializers.CharField(),
-        "before": serializers.JSONField(allow_null=True),
-        "after": serializers.JSONField(allow_null=True),
+        "before": serializers.JSONField(),
+        "after": serializers.JSONField(),
     },
     many=True,
 )

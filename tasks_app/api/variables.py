@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.base import PROJECT, WORKSPACE, ApiViewSet, Input, is_schema
-from tasks_app.models import Project, Variable, VariableVersion, Workspace
+from tasks_app.models import Variable, VariableVersion
 from tasks_app.permissions import Action, may, visible_projects
 from tasks_app.services import variables as service
 
@@ -22,7 +22,9 @@ PROJECT_PREFIX = f"{PROJECT}/variables"
 
 class VariableSerializer(serializers.ModelSerializer[Variable]):
     scope = serializers.ChoiceField(Variable.Scope.choices, read_only=True)
-    value = serializers.SerializerMethodField(help_text="Null if the variable is sensitive")
+    value = serializers.SerializerMethodField(
+        "shown_value", help_text="Null if the variable is sensitive"
+    )
     version = serializers.SerializerMethodField(help_text="Number of the newest version")
 
     class Meta:
@@ -43,7 +45,7 @@ class VariableSerializer(serializers.ModelSerializer[Variable]):
         ]
         read_only_fields = fields
 
-    def get_value(self, row: Variable) -> str | None:
+    def shown_value(self, row: Variable) -> str | None:
         version = self._newest(row)
         return service.shown_value(version) if version else None
 
@@ -78,7 +80,7 @@ class VariableViewSet(ApiViewSet):
     queryset = Variable.objects.all()
     serializer_class = VariableSerializer
 
-    def scope(self) -> dict[str, Workspace | Project | None]:
+    def scope(self) -> dict[str, Any]:
         """Return the workspace or project of the address; neither is global."""
         raise NotImplementedError
 
@@ -90,14 +92,10 @@ class VariableViewSet(ApiViewSet):
             "workspace__project", "project"
         )
 
-    def get_serializer_context(self) -> dict[str, Any]:
-        return {**super().get_serializer_context(), "versions": {}}
-
     def _documents(self, rows: list[Variable]) -> list[Any]:
-        serializer = self.get_serializer(rows, many=True)
-        serializer.child.context["versions"] = service.newest_versions(rows)
-        documents: list[Any] = serializer.data
-        return documents
+        context = {**self.get_serializer_context(), "versions": service.newest_versions(rows)}
+        serializer = VariableSerializer(rows, many=True, context=context)
+        return list(serializer.data)
 
     def list(self, request: Request, **scope: str) -> Response:
         """List the variables, newest first."""
@@ -117,7 +115,7 @@ class VariableViewSet(ApiViewSet):
         row = service.set_variable(
             actor=self.actor,
             **self.scope(),
-            **self.input(VariableInput),  # type: ignore[arg-type]
+            **self.input(VariableInput),
         )
         return Response(self._documents([row])[0], status=201)
 
@@ -139,14 +137,14 @@ class VariableViewSet(ApiViewSet):
 class WorkspaceVariableViewSet(VariableViewSet):
     """Variables of one workspace; they beat those of its project and global ones."""
 
-    def scope(self) -> dict[str, Workspace | Project | None]:
+    def scope(self) -> dict[str, Any]:
         return {"workspace": self.visible_workspace()}
 
 
 class ProjectVariableViewSet(VariableViewSet):
     """Variables of every workspace of a project; they beat global ones."""
 
-    def scope(self) -> dict[str, Workspace | Project | None]:
+    def scope(self) -> dict[str, Any]:
         project = visible_projects(self.request.user).filter(pk=self.kwargs["project_id"]).first()
         if project is None:
             raise NotFound("There is no such project, or you may not see it.")
@@ -156,7 +154,7 @@ class ProjectVariableViewSet(VariableViewSet):
 class GlobalVariableViewSet(VariableViewSet):
     """Variables of every workspace; only managers of every project set them."""
 
-    def scope(self) -> dict[str, Workspace | Project | None]:
+    def scope(self) -> dict[str, Any]:
         return {}
 
     def get_queryset(self) -> QuerySet[Variable]:

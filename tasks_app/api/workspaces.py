@@ -19,6 +19,7 @@ from tasks_app.api.fields import (
     ExtendedFilterSet,
     ExtendedInput,
     ExtendedSerializer,
+    YesNoFilter,
     pop_extra,
     write_extra,
 )
@@ -101,7 +102,7 @@ class WorkspaceFilter(ExtendedFilterSet):
     extended_model = "workspace"
     name = django_filters.CharFilter(help_text="Its exact name")
     project = django_filters.CharFilter("project__name", help_text="Name of its project")
-    locked = django_filters.BooleanFilter(
+    locked = YesNoFilter(
         "locked_at", lookup_expr="isnull", exclude=True, help_text="Locked by a person, or not"
     )
 

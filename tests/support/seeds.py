@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agents_app.models import Agent
 from pods_app.models import PodSlot, WorkDirectory
 from pods_app.registration import create_pool_token
-from pods_app.services import set_pool_credential
+from pods_app.services import assign_pool, set_pool_credential
 from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.models import Blob
@@ -78,6 +78,7 @@ def seed() -> Seed:
     pod = make_pod(pool)
     agent = Agent.objects.create(pk=pod.agent_id, pod=pod, hostname="host", program_version="0.1")
     workspace = make_workspace()
+    assign_pool(actor=actor, workspace=workspace, pool=pool)
     upload_state(actor=actor, workspace=workspace, content=state())
     version = workspace.state_versions.get()
     variable = set_variable(actor=actor, key="plain", value="value", workspace=workspace)

@@ -16,13 +16,11 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, transaction
 from drf_spectacular.generators import SchemaGenerator
-from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.factories import make_admin, make_user
 from tests.support.rest import Person
 from tests.support.seeds import Seed, seed
-
-EXAMPLES = 8
 
 document: Any = SchemaGenerator().get_schema(request=None, public=True)
 schema = schemathesis.openapi.from_dict(document)
@@ -30,18 +28,26 @@ schema.app = get_wsgi_application()
 # Agents' addresses have tests of their own; their tokens are no person's.
 people = schema.exclude(path_regex="^/api/agent/")
 
-#: JSON has more kinds of text than a form does, and rules such as "no such workspace", "not
-#: shorter than a secret" or "at least one file in it" cannot be said in a schema.
-BEYOND_SCHEMAS = [positive_data_acceptance, negative_data_rejection]
 
-fuzz = hypothesis.settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-)
+@schemathesis.serializer("application/gzip")
+def _archive(context: Any, value: Any) -> dict[str, Any]:
+    """Send what was generated as it is: never a good archive."""
+    return {"data": value if isinstance(value, bytes) else str(value).encode()}
+
+
+#: Rules such as "there is such a pool" or "a secret is not that short" are beyond a schema.
+BEYOND_SCHEMAS = [positive_data_acceptance]
+
+
+def fuzz(examples: int, *phases: hypothesis.Phase) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=phases,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +75,20 @@ def _one_connection(world: dict[str, Any], db: None) -> Iterator[None]:
         signal.connect(close_old_connections)
 
 
-@pytest.mark.parametrize("caller", ["superuser", "viewer"])
 @people.parametrize()
-@fuzz
-def test_every_answer_is_as_documented(case: Any, caller: str, world: dict[str, Any]) -> None:
+@fuzz(4, hypothesis.Phase.explicit, hypothesis.Phase.generate)
+def test_every_answer_to_a_superuser_is_as_documented(case: Any, world: dict[str, Any]) -> None:
+    check(case, world, "superuser")
+
+
+@people.parametrize()
+@fuzz(2, hypothesis.Phase.generate)
+def test_every_answer_to_a_viewer_is_as_documented(case: Any, world: dict[str, Any]) -> None:
+    check(case, world, "viewer")
+
+
+def check(case: Any, world: dict[str, Any], caller: str) -> None:
+    """Send a generated request, its ids replaced by real ones, and judge the answer."""
     found: Seed = world["found"]
     for name in case.path_parameters or {}:
         real = found.of(case.path, name)

@@ -97,7 +97,14 @@ def _planned(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
             **facts,
         )
     elif report.outcome in {"planned", "no_changes"} and report.plan:
-        task_planned(task, report.plan, lease=lease, actor=actor, diagnostics=report.diagnostics)
+        task_planned(
+            task,
+            report.plan,
+            has_changes=report.outcome == "planned",
+            lease=lease,
+            actor=actor,
+            diagnostics=report.diagnostics,
+        )
     elif report.outcome in {"interrupted", "not_started"}:
         _plan_again(task, lease, actor, report.error or "the plan was cut off")
     else:

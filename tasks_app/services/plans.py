@@ -46,21 +46,12 @@ class PlanFacts:
     json: Blob | None
     text: Blob | None
 
-    @property
-    def has_changes(self) -> bool:
-        return bool(
-            self.to_add
-            or self.to_change
-            or self.to_destroy
-            or self.to_import
-            or self.output_changes
-        )
-
 
 def task_planned(
     task: Task,
     facts: PlanFacts,
     *,
+    has_changes: bool,
     lease: Any,
     actor: Actor,
     diagnostics: list[dict[str, Any]],
@@ -70,6 +61,10 @@ def task_planned(
     With changes a plan_and_apply waits for a person, or is confirmed at once under auto_apply
     if the person who asked for it may still confirm. Everything else is finished. A plan whose
     state moved while it was made is void at once.
+
+    Args:
+        has_changes: whether there is anything to apply; more than the counts say, because a
+            refresh or a moved block changes the state alone.
     """
     Plan.objects.update_or_create(task=task, defaults=vars(facts))
     common: dict[str, Any] = {
@@ -80,7 +75,7 @@ def task_planned(
     summary = f"+{facts.to_add} ~{facts.to_change} -{facts.to_destroy}"
     if task.type != TaskType.PLAN_AND_APPLY:
         return transition(task, Status.SUCCESS, cause=f"planned {summary}", lease=lease, **common)
-    if not facts.has_changes:
+    if not has_changes:
         return transition(
             task, Status.PLANNED_AND_FINISHED, cause="no changes", lease=lease, **common
         )

@@ -1,4 +1,7 @@
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from pods_app.models import Lease
 from tasks_app.actors import Actor
@@ -64,6 +67,7 @@ def test_a_task_keeps_the_configuration_it_was_created_with():
         ({"replace": ["a.b"], "destroy": True}, "replace"),
         ({"type": TaskType.PLAN, "auto_apply": True}, "auto_apply"),
         ({"type": TaskType.DRIFT_CHECK, "destroy": True}, "destroy"),
+        ({"message": "x" * 251}, "message"),
     ],
 )
 def test_bad_options_name_their_field(admin, options, field):
@@ -267,3 +271,109 @@ def test_allowed_actions_hide_by_role_and_disable_by_state(admin):
     assert actions["confirm"].allowed
     assert not actions["acknowledge"].allowed
     assert actions["acknowledge"].reason == "The task is apply pending."
+
+
+def test_a_plan_is_kept_warm_for_a_week_at_most(admin):
+    task = make_waiting_task()
+    first = tasks.extend_keep_warm(actor=admin, task_id=task.pk, hours=1).keep_warm_until
+    for _ in range(3):
+        last = tasks.extend_keep_warm(actor=admin, task_id=task.pk, hours=168).keep_warm_until
+    assert first < last <= timezone.now() + timedelta(hours=168, minutes=1)
+    for hours in (0, 169):
+        with pytest.raises(InvalidInput):
+            tasks.extend_keep_warm(actor=admin, task_id=task.pk, hours=hours)
+    tasks.discard_task(actor=admin, task_id=task.pk)
+    with pytest.raises(Conflict):
+        tasks.extend_keep_warm(actor=admin, task_id=task.pk, hours=1)
+
+
+def test_the_queue_of_a_workspace_names_who_is_first_and_the_position():
+    make_pod(make_pool())
+    workspace = make_workspace()
+    queue = [make_task(workspace) for _ in range(4)]
+    finish_planning(queue[0])
+    reasons = [make_task(workspace).waiting_reason, queue[1].waiting_reason]
+    assert reasons == [
+        "Waits for #1 (apply pending) · position 4 in this workspace",
+        "Waits for #1 (planning) · position 1 in this workspace",
+    ]
+
+
+def test_auto_apply_of_somebody_who_left_waits_for_a_person(admin):
+    make_pod(make_pool())
+    user = make_user("approver")
+    task = make_task(actor=Actor.person(user), auto_apply=True)
+    user.delete()
+    task.refresh_from_db()
+    assert finish_planning(task).status == Status.APPLY_PENDING
+    assert not Confirmation.objects.exists()
+    tasks.confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+
+
+def test_the_workspaces_auto_apply_counts_as_it_is_now_not_as_it_was_read(admin):
+    workspace = make_workspace(auto_apply=True)
+    Workspace.objects.update(auto_apply=False)
+    assert make_task(workspace).auto_apply is False
+
+
+def test_a_confirmation_says_what_was_confirmed_in_the_audit(admin):
+    task = make_waiting_task()
+    tasks.confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH, comment="good")
+    event = Event.objects.get(task=task, kind="task.confirmed")
+    assert (event.user, event.cause) == (admin.user, "good")
+    assert event.data == {"plan_hash": PLAN_HASH, "manifest_digest": "b" * 64}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("other", [tasks.discard_task, tasks.cancel_task])
+def test_yes_and_no_at_once_have_one_winner(other):
+    admin = Actor.person(make_admin())
+    for _ in range(6):
+        task = make_waiting_task()
+        yes, no = race(
+            [
+                lambda t=task: tasks.confirm_task(actor=admin, task_id=t.pk, plan_hash=PLAN_HASH),
+                lambda t=task: other(actor=admin, task_id=t.pk),
+            ]
+        )
+        task.refresh_from_db()
+        if task.status == Status.CONFIRMED:
+            assert isinstance(no, IllegalTransition)
+        else:
+            assert isinstance(no, Task)
+            # A confirmed task can still be cancelled; a discarded one was never confirmed.
+            assert isinstance(yes, IllegalTransition) or other is tasks.cancel_task
+        task.slots.update(status="idle", task=None)
+        task.leases.update(state="ended")
+
+
+def test_a_verdict_needs_its_words(admin):
+    task = make_waiting_task()
+    for verdict, comment, field in (("success", "x", "verdict"), ("applied", " ", "comment")):
+        with pytest.raises(InvalidInput) as refusal:
+            tasks.resolve_task(actor=admin, task_id=task.pk, verdict=verdict, comment=comment)
+        assert refusal.value.field == field
+    with pytest.raises(IllegalTransition):
+        tasks.resolve_task(actor=admin, task_id=task.pk, verdict="applied", comment="x")
+
+
+def test_an_unknown_task_is_not_found(admin):
+    from tasks_app.ids import uuid7
+
+    for call in (tasks.discard_task, tasks.cancel_task, tasks.acknowledge_task):
+        with pytest.raises(NotFound):
+            call(actor=admin, task_id=uuid7())
+
+
+def test_the_lock_an_interrupted_apply_left_is_evidence_until_acknowledged(admin):
+    from tasks_app.services.state import lock_state
+
+    workspace = make_workspace()
+    task = make_waiting_task(workspace)
+    lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task=task)
+    Task.objects.filter(pk=task.pk).update(status=Status.INTERRUPTED, confirmed_at=ClockTimestamp())
+    assert tasks.open_lock(task).lock_id == "a"
+    tasks.acknowledge_task(actor=admin, task_id=task.pk, comment="the pod is gone")
+    assert tasks.open_lock(task) is None
+    kinds = Event.objects.filter(task=task).values_list("kind", flat=True)
+    assert {"task.acknowledged", "state.unlocked"} <= set(kinds)

@@ -3,7 +3,7 @@ import pytest
 from tasks_app.actors import Actor
 from tasks_app.exceptions import IllegalTransition
 from tasks_app.models import Event, Task
-from tasks_app.states import FINAL, TRANSITIONS, Status
+from tasks_app.states import FINAL, TRANSITIONS, WAITING, Status
 from tasks_app.transitions import transition
 from tests.support.factories import make_task
 
@@ -25,6 +25,7 @@ def test_every_pair_of_states(source, target):
         assert (event.actor, event.cause) == ("system:test", "because")
         assert task.status == target
         assert (task.finished_at is not None) == (target in FINAL)
+        assert bool(task.waiting_reason) == (target in WAITING)
     else:
         with pytest.raises(IllegalTransition) as refusal:
             transition(task, target, actor=actor, cause="because")

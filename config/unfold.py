@@ -46,6 +46,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "Slipway",
     "SITE_SUBHEADER": "Plan, confirm, applied",
     "SITE_SYMBOL": "sailing",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": _static("slipway/icon.svg")}
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",

@@ -148,3 +148,22 @@ def until(moment: datetime | None, now: datetime | None = None) -> timedelta:
     """Return the time left, zero when it is over."""
     left = (moment - (now or timezone.now())) if moment else timedelta()
     return max(left, timedelta())
+
+
+def actor_words(actor: str) -> str:
+    """Return who did something as people say it: ``user:ada`` is ada."""
+    kind, _, name = actor.partition(":")
+    if kind == "user":
+        return name
+    return f"agent {name[:8]}" if kind == "agent" else f"Slipway ({name})"
+
+
+#: What of an event's data says what it is about, in this order.
+_NAMING = ("key", "name", "pod", "pool", "host", "group", "role", "project", "number", "serial")
+
+
+def event_words(event: Any) -> str:
+    """Return why something happened, else what it was about."""
+    if event.cause:
+        return str(event.cause)
+    return " ".join(str(event.data[name]) for name in _NAMING if event.data.get(name))

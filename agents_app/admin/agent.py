@@ -39,11 +39,18 @@ _LOOKS = {
 _MISSED = 3
 
 
+#: What a pod's phase alone says, before any heartbeat's age.
+_BY_PHASE = {
+    PodPhase.GONE: ("block", "quiet", "Gone"),
+    PodPhase.STARTING: ("hourglass_top", "busy", "Starting"),
+    PodPhase.LOST: _LOOKS[Health.LOST],
+}
+
+
 def health_badge(age: timedelta | None, phase: str) -> Any:
-    """Return the badge of an agent's health; one whose pod is gone is just gone."""
-    if phase == PodPhase.GONE:
-        return badge("Gone", "quiet", "block")
-    symbol, tone, word = _LOOKS[status(age, settings.SLIPWAY)]
+    """Return the badge of an agent's health: its pod's phase, or the age of its heartbeat."""
+    by_age = _LOOKS[status(age, settings.SLIPWAY)]
+    symbol, tone, word = _BY_PHASE.get(PodPhase(phase), by_age)
     return badge(word, tone, symbol)
 
 
@@ -58,22 +65,21 @@ class HealthFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() not in {key.value for key in Health}:
             return queryset
-        rows = queryset.exclude(pod__phase=PodPhase.GONE)
-        return rows.filter(health_condition(Health(self.value())))
+        return queryset.filter(health_condition(Health(self.value())))
 
 
 def health_condition(health: Health) -> Q:
-    """Return the condition on an agent that `health.status` judges so."""
+    """Return the condition on an agent whose badge says ``health``."""
     slipway = settings.SLIPWAY
+    online, heard = Q(pod__phase=PodPhase.ONLINE), "pod__last_heartbeat"
     doubt = Now() - timedelta(seconds=_MISSED * slipway.heartbeat_seconds)
     lost = Now() - timedelta(seconds=slipway.agent_lost_seconds)
     if health == Health.ONLINE:
-        return Q(pod__last_heartbeat__gte=doubt)
+        return online & Q(**{f"{heard}__gte": doubt})
     if health == Health.LOST:
-        return Q(pod__last_heartbeat__lt=lost)
-    return Q(pod__last_heartbeat=None) | Q(
-        pod__last_heartbeat__lt=doubt, pod__last_heartbeat__gte=lost
-    )
+        return Q(pod__phase=PodPhase.LOST) | online & Q(**{f"{heard}__lt": lost})
+    silent = Q(**{heard: None}) | Q(**{f"{heard}__lt": doubt, f"{heard}__gte": lost})
+    return online & silent
 
 
 class Revoke(Operation):
@@ -170,9 +176,7 @@ class AgentAdmin(InPools):
 def _in_doubt(user: Any) -> Iterable[Attention]:
     """Agents that missed heartbeats and are not lost yet."""
     agents = Agent.objects.filter(
-        health_condition(Health.UNKNOWN),
-        pod__phase=PodPhase.ONLINE,
-        pod__pool__in=visible_pools(user),
+        health_condition(Health.UNKNOWN), pod__pool__in=visible_pools(user)
     )
     count = agents.count()
     yield Attention(

@@ -14,7 +14,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
 from pods_app import services
 from pods_app.admin.pool import Operates
-from pods_app.admin.slots import PHASE_LOOKS, squares
+from pods_app.admin.slots import PHASE_LOOKS, WITH_SLOTS, squares
 from pods_app.api.visibility import visible_pools, visible_project_ids
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.states import DirectoryState, LeaseState, PodPhase
@@ -110,7 +110,7 @@ class ManagedPodAdmin(InPools):
     refresh_ms = 3000
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ManagedPod]:
-        return super().get_queryset(request).prefetch_related("slots__task__workspace")
+        return super().get_queryset(request).prefetch_related(WITH_SLOTS)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Ask once per list which tasks may be named."""

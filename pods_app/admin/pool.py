@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from pods_app import pools, services
-from pods_app.admin.slots import rows, tally
+from pods_app.admin.slots import WITH_SLOTS, rows, tally
 from pods_app.api.visibility import visible_pools
 from pods_app.models import ManagedPod, PodSlot, Pool, PoolCredential, PoolToken
 from pods_app.registration import create_pool_token, revoke_pool_token
@@ -186,11 +186,7 @@ class PoolAdmin(SlipwayAdmin):
 
     def page_context(self, request: HttpRequest, obj: Pool) -> dict[str, Any]:
         operates = may(self.actor(request), Action.OPERATE)
-        pods = list(
-            obj.pods.exclude(phase=PodPhase.GONE).prefetch_related("slots__task__workspace")[
-                :_PODS_MAX
-            ]
-        )
+        pods = list(obj.pods.exclude(phase=PodPhase.GONE).prefetch_related(WITH_SLOTS)[:_PODS_MAX])
         online = [pod for pod in pods if pod.phase == PodPhase.ONLINE]
         return {
             "pool": obj,

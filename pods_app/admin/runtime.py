@@ -11,7 +11,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from pods_app.admin.pod import InPools, PoolOfPodFilter
 from pods_app.models import Lease, PodSlot, WorkDirectory
-from pods_app.states import DirectoryState, LeaseState, SlotStatus
+from pods_app.states import DirectoryState, LeaseState, PodPhase, SlotStatus
 from tasks_app.admin.base import SlipwayAdmin, object_url
 from tasks_app.formats import DASH, ago, badge, byte_words, code, link
 from tasks_app.permissions import visible_projects
@@ -55,7 +55,8 @@ class PodSlotAdmin(InPools):
             super()
             .get_queryset(request)
             .filter(Q(task=None) | Q(task__workspace__project__in=projects))
-            .exclude(pod__phase="gone")
+            .exclude(pod__phase=PodPhase.GONE)
+            .defer("task__diagnostics")
         )
 
     @admin.display(description="Slot")
@@ -110,6 +111,9 @@ class LeaseAdmin(SlipwayAdmin):
     ordering = ("-id",)
     sortable_by = ()
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Lease]:
+        return super().get_queryset(request).defer("task__diagnostics")
+
     @admin.display(description="Task")
     def task_link(self, obj: Lease) -> str:
         return f"{obj.task.workspace.name} #{obj.task.number}"
@@ -162,6 +166,9 @@ class WorkDirectoryAdmin(SlipwayAdmin):
     list_select_related = ("task__workspace", "pod")
     ordering = ("-id",)
     sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkDirectory]:
+        return super().get_queryset(request).defer("task__diagnostics")
 
     @admin.display(description="Task")
     def task_link(self, obj: WorkDirectory) -> str:

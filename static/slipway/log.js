@@ -4,7 +4,7 @@
   "use strict";
 
   const EVERY = 1000, EVERY_HIDDEN = 5000, EVERY_FAILED = 3000;
-  const LINES_MAX = 20000;
+  const LINES_MAX = 10000;
   const ESCAPE = /\x1b\[([0-9;]*)m|\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]/g;
 
   /** Return `text` as nodes; `style` (a Set of SGR numbers) carries over to the next call. */

@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
@@ -156,18 +157,11 @@ class SlipwayAdmin(ModelAdmin):
             "subtitle": self.subtitle(obj),
             "buttons": self.buttons(request, obj),
             "facts": self.facts(request, obj),
-            "panels": self.panels(obj),
+            "panels": rendered_panels(self.opts.model_name or "", obj),
             "every_ms": self.every_ms(obj),
             **self.page_context(request, obj),
         }
         return TemplateResponse(request, self.page_template, context)
-
-    def panels(self, obj: Any) -> list[dict[str, Any]]:
-        """Return the panels that this and upper apps add to the page."""
-        return [
-            {"title": panel.title, "template": panel.template, **panel.context(obj)}
-            for panel in registry.panels(self.opts.model_name or "")
-        ]
 
     def add_view(
         self,
@@ -228,13 +222,6 @@ class SlipwayAdmin(ModelAdmin):
             for below, name, view in rows
         ] + super().get_urls()
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> TemplateResponse:
-        return super().changelist_view(
-            request, {"empty_text": self.empty_text, **(extra_context or {})}
-        )
-
 
 def may_cached(request: HttpRequest, action: Action) -> bool:
     """Ask once per request and action: every model of the sidebar asks the same."""
@@ -243,6 +230,14 @@ def may_cached(request: HttpRequest, action: Action) -> bool:
         user: Any = request.user
         answers[action] = may(user, action)
     return answers[action]
+
+
+def rendered_panels(model: str, obj: Any) -> list[dict[str, str]]:
+    """Return title and HTML of the panels that upper apps add to a page."""
+    return [
+        {"title": panel.title, "html": render_to_string(panel.template, panel.context(obj))}
+        for panel in registry.panels(model)
+    ]
 
 
 def object_url(obj: Model) -> str:

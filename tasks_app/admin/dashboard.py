@@ -8,8 +8,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
-from tasks_app import registry
-from tasks_app.admin.base import PARTS_HEADER, list_url, may_cached
+from tasks_app.admin.base import PARTS_HEADER, list_url, may_cached, rendered_panels
 from tasks_app.admin.hooks import Attention, add_attention, attentions
 from tasks_app.models import Event, Task, Workspace
 from tasks_app.permissions import Action, visible_projects
@@ -97,10 +96,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context.update(
         attentions=attentions(user),
         numbers=_numbers(user),
-        panels=[
-            {"title": panel.title, "template": panel.template, **panel.context(user)}
-            for panel in registry.panels("index")
-        ],
+        panels=rendered_panels("index", user),
         workspaces=workspaces.exists(),
         workspaces_url=list_url(Workspace),
         tasks_url=list_url(Task),

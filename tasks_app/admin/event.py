@@ -12,7 +12,7 @@ from django.utils.html import format_html
 
 from tasks_app.admin.base import SlipwayAdmin, object_url
 from tasks_app.admin.filters import WorkspaceFilter, uuid_or_none
-from tasks_app.formats import DASH, ago, code, link, status_badge
+from tasks_app.formats import DASH, actor_words, ago, code, event_words, link, status_badge
 from tasks_app.models import Event
 from tasks_app.permissions import Action, may, visible_projects
 
@@ -32,7 +32,7 @@ class EventAdmin(SlipwayAdmin):
     refresh_ms = 0
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
-        rows = super().get_queryset(request)
+        rows = super().get_queryset(request).defer("task__diagnostics")
         user: Any = request.user
         if user.is_superuser:
             return rows
@@ -71,11 +71,12 @@ class EventAdmin(SlipwayAdmin):
 
     @admin.display(description="Who")
     def actor_word(self, obj: Event) -> str:
-        return obj.actor
+        return actor_words(obj.actor)
 
     @admin.display(description="Why")
     def cause_word(self, obj: Event) -> Any:
-        return format_html('<span class="sw-clip">{}</span>', obj.cause) if obj.cause else DASH
+        words = event_words(obj)
+        return format_html('<span class="sw-clip">{}</span>', words) if words else DASH
 
     @admin.display(description="When")
     def age(self, obj: Event) -> Any:

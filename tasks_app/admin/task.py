@@ -44,6 +44,9 @@ class TaskAdmin(SlipwayAdmin):
     ordering = ("-id",)
     sortable_by = ()
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        return super().get_queryset(request).defer("diagnostics")
+
     @admin.display(description="Task")
     def name(self, obj: Task) -> SafeString:
         return format_html(
@@ -60,8 +63,9 @@ class TaskAdmin(SlipwayAdmin):
         return status_badge(obj.status)
 
     @admin.display(description="Type")
-    def type_word(self, obj: Task) -> str:
-        return f"{obj.get_type_display()}{' (destroy)' if obj.destroy else ''}"
+    def type_word(self, obj: Task) -> SafeString:
+        words = f"{obj.get_type_display()}{' (destroy)' if obj.destroy else ''}"
+        return format_html('<span class="sw-nowrap">{}</span>', words)
 
     @admin.display(description="Plan")
     def summary(self, obj: Task) -> SafeString:

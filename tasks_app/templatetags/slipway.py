@@ -16,6 +16,8 @@ register.filter("status_badge", formats.status_badge)
 register.filter("bytes", formats.byte_words)
 register.filter("milliseconds", formats.milliseconds_words)
 register.filter("code", formats.code)
+register.filter("actor", formats.actor_words)
+register.filter("event_words", formats.event_words)
 
 
 @register.filter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,6 @@ from tests.support.factories import (
     make_pod,
     make_pool,
     make_task,
-    make_waiting_task,
 )
 
 PASSWORD = "only-for-tests"
@@ -124,7 +124,7 @@ def write_log(task: Task, phase: str, lines: list[str]) -> int:
     )
 
 
-def add_steps(task: Task, phase: str, steps: dict[str, float]) -> None:
+def add_steps(task: Task, phase: str, steps: Mapping[str, float]) -> None:
     """Write a phase's steps one after the other; durations in milliseconds."""
     at = 0.0
     for name, duration in steps.items():
@@ -280,6 +280,10 @@ def _workspace(name: str, project: Project, **fields: Any) -> Workspace:
     return workspace
 
 
+def _waiting(actor: Actor, workspace: Workspace) -> Task:
+    return finish_planning(make_task(actor=actor, workspace=workspace))
+
+
 def build() -> Showcase:
     """Make everything; the database is empty before."""
     admin = User.objects.create_superuser("ada", password=PASSWORD)
@@ -326,11 +330,13 @@ def build() -> Showcase:
         document = {"version": 4, "serial": serial, "lineage": lineage, "resources": []}
         state.upload_state(actor=actor, workspace=dns, content=json.dumps(document).encode())
 
-    applied = start_apply(make_waiting_task(prod), actor)
+    applied = start_apply(_waiting(actor, prod), actor)
     add_steps(applied, "apply", APPLY_STEPS)
     write_log(applied, "apply", APPLY_LOG)
     finish_apply(applied)
-    waiting = make_task(prod, message="Move private subnets to larger blocks")
+    waiting = make_task(
+        actor=actor, workspace=prod, message="Move private subnets to larger blocks"
+    )
     write_log(waiting, "plan", PLAN_LOG)
     add_steps(waiting, "plan", PLAN_STEPS)
     waiting = finish_planning(waiting, **plan_contents())
@@ -341,26 +347,30 @@ def build() -> Showcase:
         bytes=18_874_368,
         reason="a plan waits for its confirmation",
     )
-    make_task(prod, message="Rotate certificates")  # waits for the one before
+    make_task(
+        actor=actor, workspace=prod, message="Rotate certificates"
+    )  # waits for the one before
 
-    applying = make_task(warehouse, message="Larger nodes for the nightly load")
+    applying = make_task(
+        actor=actor, workspace=warehouse, message="Larger nodes for the nightly load"
+    )
     write_log(applying, "plan", PLAN_LOG)
     add_steps(applying, "plan", PLAN_STEPS)
     applying = start_apply(finish_planning(applying, **plan_contents()), actor)
     add_steps(applying, "apply", APPLY_STEPS)
     write_log(applying, "apply", APPLY_LOG)
 
-    failed = make_task(billing, type="plan")
+    failed = make_task(actor=actor, workspace=billing, type="plan")
     write_log(failed, "plan", PLAN_LOG[:6])
     failed = fail_plan(failed)
-    tasks.discard_task(actor=actor, task_id=make_waiting_task(billing).pk, comment="not yet")
-    make_waiting_task(cdn)
-    interrupted = start_apply(make_waiting_task(cut), actor)
+    tasks.discard_task(actor=actor, task_id=_waiting(actor, billing).pk, comment="not yet")
+    _waiting(actor, cdn)
+    interrupted = start_apply(_waiting(actor, cut), actor)
     finish_apply(interrupted, "interrupted", error="Terraform was killed while it applied.")
 
     assign_pool(actor=actor, workspace=unknown, pool=edge)
     ManagedPod.objects.exclude(pk=gone.pk).filter(pool=edge).update(draining=True)
-    lost = start_apply(make_waiting_task(unknown), actor)
+    lost = start_apply(_waiting(actor, unknown), actor)
     state.lock_state(
         workspace=unknown,
         info={"ID": str(uuid.uuid4()), "Operation": "OperationTypeApply", "Who": "edge-1"},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from agents_app.agent.owners import Owners
 from agents_app.runner.errors import DirectoryInUse
 from agents_app.runner.workdir import WorkDirectory, tree_bytes
 from agents_app.schema import DirectoryReport
@@ -32,15 +33,19 @@ class _Size:
 class Directories:
     """The directories below one base. Used by one thread."""
 
-    def __init__(self, base: Path) -> None:
-        self._base = base
+    def __init__(self, base: Path, owners: Owners) -> None:
+        self._base, self._owners = base, owners
         self._sizes: dict[Path, _Size] = {}
 
     def reports(self) -> list[DirectoryReport]:
-        """Return every work directory on disk."""
+        """Return the work directories on disk that this agent answers for."""
         reports, sizes = [], {}
         now = time.time()
-        for directory in self._found():
+        found = list(self._found())
+        mine = self._owners.mine(directory.task_id for directory in found)
+        for directory in found:
+            if directory.task_id not in mine:
+                continue
             path = directory.path
             try:
                 changed = path.stat().st_mtime

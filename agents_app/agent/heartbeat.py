@@ -36,7 +36,7 @@ class Heartbeat:
         self._server, self._identity = server, identity
         self._machine, self._leases = machine, leases
         self._seconds = seconds
-        self._directories = Directories(machine.base)
+        self._directories = Directories(machine.base, machine.owners)
         self._deleted: list[UUID] = []
         self._soon = threading.Event()
         self._over = threading.Event()
@@ -73,6 +73,7 @@ class Heartbeat:
         message = HeartbeatRequest(
             incarnation=incarnation,
             newest_lease=self._identity.newest_lease,
+            newest_permit=self._identity.newest_permit,
             leases=self._leases.reports(incarnation),
             directories=self._directories.reports(),
             deleted_directories=self._deleted,

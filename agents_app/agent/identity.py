@@ -89,6 +89,11 @@ class Identity:
     def newest_lease(self) -> UUID | None:
         return self._record.newest_lease
 
+    @property
+    def newest_permit(self) -> UUID | None:
+        """The newest lease that is over and whose apply was permitted."""
+        return self._record.newest_permit
+
     # --- what changes ---------------------------------------------------------------------
 
     def registered(self, reply: RegisterReply) -> None:
@@ -109,7 +114,7 @@ class Identity:
     def begin(self, incarnation: UUID) -> None:
         """Work for a new incarnation: leases of the former one prove nothing about it."""
         with self._lock:
-            self._change(incarnation=incarnation, newest_lease=None)
+            self._change(incarnation=incarnation, newest_lease=None, newest_permit=None)
 
     def received(self, lease_id: UUID) -> None:
         """Remember the newest lease; ids are UUIDv7, so the newest is the greatest."""
@@ -117,3 +122,8 @@ class Identity:
             newest = self._record.newest_lease
             if newest is None or lease_id > newest:
                 self._change(newest_lease=lease_id)
+
+    def permitted(self, lease_id: UUID) -> None:
+        """Remember that the apply of a lease was permitted, before its journal goes."""
+        with self._lock:
+            self._change(newest_permit=lease_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from agents_app.agent.options import AgentError, Options
+from agents_app.agent.owners import Owners
 from agents_app.runner.engines import LocalEngine
 from agents_app.runner.environment import remove_home
 from agents_app.runner.errors import DirectoryInUse
@@ -29,6 +30,7 @@ class Machine:
     base: Path
     engines: list[LocalEngine]
     mirror: ProviderMirror
+    owners: Owners
     bundle_bytes_max: int
     log_bytes_max: int
 
@@ -42,7 +44,9 @@ class Machine:
         return usage.total, usage.free
 
 
-def prepare(options: Options, engines: list[LocalEngine], reply: RegisterReply) -> Machine:
+def prepare(
+    options: Options, engines: list[LocalEngine], reply: RegisterReply, pod_uid: str
+) -> Machine:
     """Make the base that the server names usable, and clear away what killed agents left.
 
     Raises:
@@ -52,13 +56,14 @@ def prepare(options: Options, engines: list[LocalEngine], reply: RegisterReply) 
     try:
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         mirror = ProviderMirror(base / "providers", options.provider_mirror)
+        owners = Owners(base, pod_uid)
     except OSError as error:
         raise AgentError(
             f"The work directory {base}, which the server names, cannot be used: {error.strerror}. "
             "Make it for this user, or set SLIPWAY_WORK_DIRECTORY on the server."
         ) from None
     _clear(base)
-    return Machine(base, engines, mirror, reply.bundle_bytes_max, reply.log_bytes_max)
+    return Machine(base, engines, mirror, owners, reply.bundle_bytes_max, reply.log_bytes_max)
 
 
 def _clear(base: Path) -> None:

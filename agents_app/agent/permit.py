@@ -65,6 +65,7 @@ class PermitDesk:
             key=self._key(),
             incarnation=incarnation,
             newest_lease=self._identity.newest_lease,
+            newest_permit=self._identity.newest_permit,
             plan_hash=plan_hash,
             manifest_digest=manifest_digest,
             path=path,

@@ -56,7 +56,7 @@ class Agent:
         reply = self._registered(server, identity)
         if reply is None:
             return
-        machine = prepare(options, engines, reply)
+        machine = prepare(options, engines, reply, identity.pod_uid)
         names = ", ".join(f"{engine.engine} {engine.version}" for engine in engines)
         log.info("agent %s works in %s with %s", reply.agent_id, machine.base, names)
         loop = self._loop = Loop(options, server, identity, machine, reply.poll_seconds)

@@ -70,7 +70,7 @@ class LeaseWorker:
         self.lease_id, self.epoch = lease_id, int(facts["epoch"])
         self.task_id = UUID(facts["task"])
         self.incarnation = UUID(facts["incarnation"])
-        self._journal, self._over = journal, over
+        self._journal, self._over, self._owners = journal, over, machine.owners
         self._calls = LeaseCalls(server, lease_id, self.epoch)
         self._directory = machine.directory(UUID(facts["workspace"]), self.task_id)
         self._permit = PermitDesk(self._calls, journal, server.identity)
@@ -283,6 +283,7 @@ class LeaseWorker:
             events: what a former agent process noted of it.
         """
         if not events:
+            self._owners.claim(self.task_id)
             self._journal.record(BEGUN, phase=phase.value)
             self._set_activity(Activity.PLANNING if phase == Phase.PLAN else Activity.PREPARING)
         uploader = self._uploader(phase)

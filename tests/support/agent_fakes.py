@@ -18,6 +18,7 @@ from agents_app.agent.identity import Identity
 from agents_app.agent.loop import Loop
 from agents_app.agent.machine import Machine
 from agents_app.agent.options import Options
+from agents_app.agent.owners import Owners
 from agents_app.runner.engines import LocalEngine
 from agents_app.runner.providers import ProviderMirror
 from agents_app.schema import (
@@ -235,6 +236,7 @@ class FakeAgent:
             base=fake.base,
             engines=[LocalEngine("terraform", "1.11.4", ("/bin/false",))],
             mirror=ProviderMirror(fake.base / "providers"),
+            owners=Owners(fake.base, self.identity.pod_uid),
             bundle_bytes_max=reply.bundle_bytes_max,
             log_bytes_max=reply.log_bytes_max,
         )

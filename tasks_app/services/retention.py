@@ -34,6 +34,18 @@ def _old_plans() -> QuerySet[Plan]:
     ).exclude(bundle=None, json=None, text=None)
 
 
+def _old_leftovers() -> QuerySet[Blob]:
+    """What agents stored of plans that never came to their end."""
+    plans = Plan.objects.filter(
+        Q(bundle=OuterRef("pk")) | Q(json=OuterRef("pk")) | Q(text=OuterRef("pk"))
+    )
+    return Blob.objects.filter(
+        ~Exists(plans),
+        retention=Blob.Retention.PLAN,
+        created_at__lt=_older_than(settings.SLIPWAY.retention_plan_days),
+    )
+
+
 def _old_logs() -> QuerySet[LogStream]:
     return LogStream.objects.filter(
         task__finished_at__lt=_older_than(settings.SLIPWAY.retention_log_days)
@@ -96,6 +108,14 @@ def _purge_states() -> int:
     return purged
 
 
+def _purge_leftovers() -> int:
+    purged = 0
+    while found := list(_old_leftovers().values_list("pk", flat=True)[:_BATCH]):
+        Blob.objects.filter(pk__in=found).delete()
+        purged += len(found)
+    return purged
+
+
 def _purge_logs() -> int:
     purged = 0
     while streams := list(_old_logs().values_list("pk", flat=True)[:_BATCH]):
@@ -110,6 +130,7 @@ def _purge_queue() -> int:
 
 _CLASSES: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {
     "plans": (lambda: _old_plans().count(), _purge_plans),
+    "plan_leftovers": (lambda: _old_leftovers().count(), _purge_leftovers),
     "logs": (lambda: _old_logs().count(), _purge_logs),
     "state_versions": (lambda: _old_states().count(), _purge_states),
     "idempotency_keys": (lambda: _old_answers().count(), lambda: _old_answers().delete()[0]),

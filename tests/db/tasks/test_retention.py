@@ -116,6 +116,20 @@ def test_only_plans_of_finished_tasks_go(status):
     assert purge()["plans"] == 0
 
 
+def test_what_a_plan_that_never_ended_left_behind_goes_and_nothing_else_does():
+    task = planned(Status.APPLY_PENDING)
+    lost = blobs.store([b"lost"], Blob.Retention.PLAN)
+    recovered = blobs.store([b"the only copy"], Blob.Retention.STATE)
+    young = blobs.store([b"young"], Blob.Retention.PLAN)
+    LeaseArtifact.objects.create(lease=task.leases.get(), kind="plan_text", blob=lost)
+    Blob.objects.exclude(pk=young.pk).update(created_at=LONG_AGO)
+    kept = set(Blob.objects.exclude(pk=lost.pk).values_list("pk", flat=True))
+    assert purge()["plan_leftovers"] == 1
+    assert set(Blob.objects.values_list("pk", flat=True)) == kept
+    assert recovered.pk in kept
+    assert LeaseArtifact.objects.count() == 1
+
+
 def test_young_plans_stay():
     task = planned(Status.APPLIED)
     Plan.objects.update(created_at=timezone.now())

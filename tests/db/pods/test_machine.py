@@ -1,0 +1,367 @@
+"""A model of everybody at once: random histories over the real services, judged after each step.
+
+Agents, people, cleanup and dispatch act in any order, agents vanish and come back with whatever
+they had. The invariants are those of the design's fault matrix.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pods_app import leases, outcomes, permits, queue
+from pods_app.incarnation import begin_incarnation
+from pods_app.models import ApplyPermit, Lease, PodSlot, WorkDirectory
+from pods_app.registration import heartbeat, register_pod, report_leases
+from pods_app.services import drain_if_free, lose_pod, set_pool_frozen, undrain_pod
+from pods_app.work_directories import Reported, cleanup, report_directories
+from tasks_app.actors import Actor
+from tasks_app.exceptions import SlipwayError
+from tasks_app.models import Task
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.services.tasks import (
+    acknowledge_task,
+    cancel_task,
+    confirm_task,
+    create_task,
+    discard_task,
+    resolve_task,
+)
+from tasks_app.states import FINAL, WAITING, Status, TaskType
+from tests.support.factories import (
+    MANIFEST,
+    PLAN_HASH,
+    make_admin,
+    make_pod,
+    make_pool,
+    make_workspace,
+    plan_facts,
+)
+
+SYSTEM = Actor.system("test")
+PICK = st.integers(0, 7)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two pods of two slots, two workspaces; each history in a savepoint of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self._savepoint = transaction.atomic()
+        self._savepoint.__enter__()
+
+    def teardown(self):
+        transaction.set_rollback(True)
+        self._savepoint.__exit__(None, None, None)
+
+    @initialize()
+    def begin(self):
+        self.admin = Actor.person(make_admin())
+        self.pool = make_pool(slots_per_pod=2)
+        self.pods = [make_pod(self.pool) for _ in range(2)]
+        self.workspaces = [make_workspace() for _ in range(2)]
+        #: What each agent has: lease id -> (epoch, whether its apply went ahead).
+        self.has: list[dict[uuid.UUID, int]] = [{}, {}]
+        self.applied: dict[uuid.UUID, int] = {}  # per task: how often an apply went ahead
+
+    # --- people -----------------------------------------------------------------------------
+
+    @rule(pick=PICK, type=st.sampled_from([TaskType.PLAN, *[TaskType.PLAN_AND_APPLY] * 3]))
+    def create(self, pick, type):
+        if Task.objects.exclude(status__in=FINAL).count() < 6:
+            create_task(actor=self.admin, workspace=self.workspaces[pick % 2], type=type)
+
+    def _task(self, pick, *statuses):
+        tasks = list(Task.objects.filter(status__in=statuses).order_by("id"))
+        return tasks[pick % len(tasks)] if tasks else None
+
+    def _try(self, call, **arguments):
+        try:
+            return call(**arguments)
+        except SlipwayError as refusal:
+            return refusal
+
+    @rule(pick=PICK)
+    def confirm(self, pick):
+        if task := self._task(pick, Status.APPLY_PENDING):
+            self._try(confirm_task, actor=self.admin, task_id=task.pk, plan_hash=PLAN_HASH)
+
+    @rule(pick=PICK)
+    def discard(self, pick):
+        if task := self._task(pick, Status.APPLY_PENDING):
+            self._try(discard_task, actor=self.admin, task_id=task.pk)
+
+    @rule(pick=PICK)
+    def cancel(self, pick):
+        if task := self._task(pick, *(set(Status) - FINAL)):
+            self._try(cancel_task, actor=self.admin, task_id=task.pk)
+
+    @rule(pick=PICK, verdict=st.sampled_from([Status.APPLIED, Status.FAILED]))
+    def judge(self, pick, verdict):
+        if task := self._task(pick, Status.APPLY_UNKNOWN):
+            self._try(
+                resolve_task, actor=self.admin, task_id=task.pk, verdict=verdict, comment="looked"
+            )
+
+    @rule(pick=PICK)
+    def acknowledge(self, pick):
+        if task := self._task(pick, Status.INTERRUPTED):
+            self._try(acknowledge_task, actor=self.admin, task_id=task.pk)
+
+    @rule(frozen=st.booleans())
+    def freeze(self, frozen):
+        set_pool_frozen(actor=self.admin, pool=self.pool, frozen=frozen, reason="test")
+
+    @rule(
+        pick=PICK,
+        steps=st.integers(1, 3),
+        before_permit=st.sampled_from(["", "freeze", "vanish", "clean"]),
+    )
+    def go_on(self, pick, steps, before_permit):
+        """What usually happens next, so that histories come far; all else disturbs it."""
+        for agent in (0, 1):
+            self.undrain(agent)
+            self.beat(agent, forgets=False)
+        self.freeze(False)
+        for _ in range(steps):
+            self.create(pick, TaskType.PLAN_AND_APPLY)
+            for agent in (0, 1):
+                self.work(agent)
+                self.plan(agent, "planned")
+            if before_permit == "clean":
+                self.clean()
+            self.confirm(pick)
+            self.tick()
+            for agent in (0, 1):
+                self.work(agent)
+            if before_permit == "freeze":
+                self.freeze(True)
+            elif before_permit == "vanish":
+                self.vanish(pick)
+            for agent in (0, 1):
+                self.permit(agent, pick)
+
+    # --- the platform -----------------------------------------------------------------------
+
+    @rule()
+    def tick(self):
+        outcomes.return_lost_work(actor=SYSTEM)
+        queue.dispatch_pass()
+
+    @rule()
+    def clean(self):
+        Task.objects.update(keep_warm_until=ClockTimestamp() - timedelta(seconds=1))
+        cleanup()
+
+    @rule(pick=PICK)
+    def drain(self, pick):
+        pod = self.pods[pick % 2]
+        if drain_if_free(pod.pk, actor=SYSTEM, reason="test"):
+            assert not PodSlot.objects.filter(pod=pod).exclude(status="idle").exists()
+
+    @rule(pick=PICK)
+    def undrain(self, pick):
+        undrain_pod(actor=self.admin, pod_id=self.pods[pick % 2].pk)
+
+    @rule()
+    def expire_permits(self):
+        ApplyPermit.objects.update(expires_at=ClockTimestamp() - timedelta(seconds=1))
+
+    @rule()
+    def restore(self):
+        begin_incarnation(actor=self.admin)
+
+    # --- agents -----------------------------------------------------------------------------
+
+    @rule(pick=PICK)
+    def work(self, pick):
+        """The agent takes up what it is given, and lets go of what it is told to."""
+        pod, has = self.pods[pick % 2], self.has[pick % 2]
+        for wish in leases.wishes(pod):
+            if wish.directive == "end":
+                if not self._is_applying(wish.lease):
+                    self._try(
+                        outcomes.end_reported,
+                        lease_id=wish.lease.pk,
+                        epoch=wish.lease.epoch,
+                        pod=pod,
+                    )
+                    has.pop(wish.lease.pk, None)
+            else:
+                has[wish.lease.pk] = wish.lease.epoch
+
+    def _is_applying(self, lease):
+        return self.applied.get(lease.task_id) and lease.phase == "apply"
+
+    @rule(pick=PICK, outcome=st.sampled_from(["planned", "no_changes", "failed", "interrupted"]))
+    def plan(self, pick, outcome):
+        self._report(pick, "plan", outcome, outcomes.finish_plan, plan_facts())
+
+    @rule(agent=PICK, pick=PICK)
+    def permit(self, agent, pick):
+        """The agent asks for its permit; if it gets one, its apply goes ahead."""
+        pod, lease = self._lease(agent, "apply", pick)
+        if lease is None:
+            return
+        granted_before = ApplyPermit.objects.filter(task=lease.task_id).exists()
+        answer = self._try(
+            permits.grant,
+            lease_id=lease.pk,
+            epoch=lease.epoch,
+            pod=pod,
+            key=uuid.uuid4(),
+            plan_hash=PLAN_HASH,
+            manifest_digest=MANIFEST,
+            path="kept",
+        )
+        if isinstance(answer, float):
+            assert not granted_before, "granted twice"
+            self.pool.refresh_from_db()
+            assert not self.pool.frozen, "a frozen pool granted a permit"
+            self.applied[lease.task_id] = self.applied.get(lease.task_id, 0) + 1
+
+    @rule(
+        pick=PICK,
+        outcome=st.sampled_from(["applied", "failed", "interrupted", "not_started", "cancelled"]),
+    )
+    def apply_ends(self, pick, outcome):
+        self._report(pick, "apply", outcome, outcomes.finish_apply, None)
+
+    def _lease(self, agent, phase, pick=0):
+        pod, has = self.pods[agent % 2], self.has[agent % 2]
+        mine = list(Lease.objects.filter(pk__in=has, phase=phase).order_by("id"))
+        return pod, (mine[pick % len(mine)] if mine else None)
+
+    def _report(self, pick, phase, outcome, finish, plan):
+        pod, lease = self._lease(pick, phase)
+        if lease is None:
+            return
+        before = Task.objects.get(pk=lease.task_id).status
+        answer = self._try(
+            finish,
+            lease_id=lease.pk,
+            epoch=lease.epoch,
+            pod=pod,
+            report=outcomes.Report(outcome, plan=plan),
+        )
+        if lease.state == "ended":
+            assert Task.objects.get(pk=lease.task_id).status == before, "a stale write had effect"
+        if answer == "end" or isinstance(answer, SlipwayError):
+            self.has[pick % 2].pop(lease.pk, None)
+
+    @rule(pick=PICK, forgets=st.booleans())
+    def beat(self, pick, forgets):
+        pod, has = self.pods[pick % 2], self.has[pick % 2]
+        pod.refresh_from_db()
+        heartbeat(
+            pod,
+            engines=pod.engines,
+            providers=[],
+            disk_total_bytes=1,
+            disk_free_bytes=1,
+            draining=False,
+        )
+        if forgets:
+            has.clear()
+            Lease.objects.update(
+                reported_at=ClockTimestamp() - timedelta(minutes=5),
+                phase_at=ClockTimestamp() - timedelta(minutes=5),
+            )
+        report_leases(pod, has)
+        tasks = Task.objects.filter(leases__slot__pod=pod).distinct()
+        asked = report_directories(
+            pod, "/base", [Reported(t.workspace_id, t.pk, 1, 0.0, False) for t in tasks], []
+        )
+        assert not leases.unended().filter(task__in=asked).exists(), "asked to delete what is used"
+
+    @rule(pick=PICK)
+    def vanish(self, pick):
+        lose_pod(self.pods[pick % 2].pk, actor=SYSTEM, cause="silent")
+
+    @rule(pick=PICK)
+    def come_back(self, pick):
+        pod = self.pods[pick % 2]
+        register_pod(
+            pool=self.pool,
+            pod_name=pod.pod_name,
+            pod_uid=pod.pod_uid,
+            engines=pod.engines,
+            slots=2,
+            agent_id=uuid.uuid4(),
+        )
+
+    # --- what must always hold ----------------------------------------------------------------
+
+    @invariant()
+    def at_most_one_apply_of_a_task(self):
+        assert all(count == 1 for count in getattr(self, "applied", {}).values())
+
+    @invariant()
+    def slots_agree_with_leases(self):
+        assert leases.repair_slots() == 0
+
+    @invariant()
+    def no_task_is_lost(self):
+        for task in Task.objects.exclude(status__in=FINAL):
+            lease = leases.lease_of(task)
+            if task.status in WAITING:
+                assert task.waiting_reason or lease, task.status
+            else:
+                assert lease, f"{task.status} without a lease"
+
+    @invariant()
+    def an_apply_has_its_permit(self):
+        applying = Task.objects.filter(
+            status__in=[Status.APPLYING, Status.APPLY_UNKNOWN, Status.APPLIED]
+        )
+        assert not applying.filter(permit=None).exists()
+
+    @invariant()
+    def one_plan_and_apply_per_workspace(self):
+        occupying = [s for s in Status if s not in FINAL and s != Status.PENDING]
+        for workspace in getattr(self, "workspaces", []):
+            assert (
+                Task.objects.filter(
+                    workspace=workspace, type=TaskType.PLAN_AND_APPLY, status__in=occupying
+                ).count()
+                <= 1
+            )
+
+    @invariant()
+    def nothing_in_use_is_being_deleted(self):
+        for row in WorkDirectory.objects.filter(state="deleting"):
+            lease = leases.lease_of(row.task)
+            # Ending: the reservation that cleanup released. Otherwise one claimed afterwards.
+            assert not (lease and lease.phase == "hold" and lease.state == "live")
+
+    @invariant()
+    def plans_and_placements_are_bounded(self):
+        assert not Task.objects.filter(plan_attempts__gt=outcomes.PLAN_ATTEMPTS).exists()
+        for task in Task.objects.filter(status=Status.CONFIRMED):
+            placements = task.leases.filter(phase="apply").count()
+            assert placements <= outcomes.APPLY_PLACEMENTS
+
+
+@pytest.mark.django_db
+def test_random_histories_keep_the_invariants():
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=15,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )

@@ -21,6 +21,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import signal
 import subprocess
 import time
@@ -57,11 +58,21 @@ class TerraformProcess:
     """A command in its folder, started by this agent process or by a former one."""
 
     def __init__(
-        self, folder: Path, record: ProcessRecord, popen: subprocess.Popen[bytes] | None = None
+        self,
+        folder: Path,
+        record: ProcessRecord,
+        popen: subprocess.Popen[bytes] | None = None,
+        *,
+        tree: int | None = None,
     ) -> None:
+        """
+        Args:
+            tree: a pipe whose other end every process of the command inherits.
+        """
         self.folder = folder
         self.record = record
         self._popen = popen
+        self._tree = tree
         self._interrupted = False
 
     @property
@@ -138,6 +149,8 @@ class TerraformProcess:
     def wait(self, each: Callable[[], None]) -> int | None:
         """Wait until the whole process tree is gone, calling ``each`` again and again.
 
+        What provisioners left running is given some time and then ended.
+
         Returns:
             The exit code; None if the supervisor was killed, so that nobody knows.
         """
@@ -147,17 +160,50 @@ class TerraformProcess:
             pause = _EAGER_PAUSE if time.monotonic() - begun < _EAGER_SECONDS else _PAUSE
             if not self.alive():
                 members = self.members()
-                if not members:
+                if not members and not self._escaped():
                     break
                 over = over or time.monotonic()
                 pause = _PAUSE
                 terraform = _read_number(self.folder / "pid")
-                if terraform not in members and time.monotonic() - over > LEFTOVER_SECONDS:
-                    self.kill()
+                late = time.monotonic() - over
+                if terraform not in members and late > LEFTOVER_SECONDS:
+                    for pid in {*members, *self._holders()}:
+                        _signal(pid, signal.SIGKILL)
+                    if not members and late > 2 * LEFTOVER_SECONDS:
+                        break  # it fled and cannot be ended: somebody else's by now
             each()
             time.sleep(pause)
         each()
+        if self._tree is not None:
+            os.close(self._tree)
+            self._tree = None
         return self.exit_code()
+
+    def _escaped(self) -> bool:
+        """Return whether a process lives that left the session, as daemons do.
+
+        Not known of a command that a former agent process started.
+        """
+        if self._tree is None:
+            return False
+        # Nobody writes: it becomes readable when the last process that has the other end is gone.
+        poll = select.poll()
+        poll.register(self._tree, select.POLLIN)
+        return not poll.poll(0)
+
+    def _holders(self) -> list[int]:
+        """Return the processes that have the other end, which is this command's alone."""
+        if self._tree is None:
+            return []
+        pipe = os.readlink(f"/proc/self/fd/{self._tree}")
+        return [
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdigit()
+            and int(name) != os.getpid()
+            and _parent(int(name)) != os.getpid()  # another slot's, between fork and exec
+            and _has_open(int(name), pipe)
+        ]
 
 
 def start(
@@ -178,18 +224,25 @@ def start(
         OSError: nothing was started.
     """
     with (folder / "stdout").open("ab") as stdout, (folder / "stderr").open("ab") as stderr:
-        popen = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISOR, "slipway-supervisor", str(folder), *command],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-            pass_fds=[lock],
-        )
+        tree, other_end = os.pipe()
+        try:
+            popen = subprocess.Popen(
+                ["/bin/sh", "-c", _SUPERVISOR, "slipway-supervisor", str(folder), *command],
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                pass_fds=[lock, other_end],
+            )
+        except BaseException:
+            os.close(tree)
+            raise
+        finally:
+            os.close(other_end)
     record = ProcessRecord(popen.pid, start_time(popen.pid) or "")
-    return TerraformProcess(folder, record, popen)
+    return TerraformProcess(folder, record, popen, tree=tree)
 
 
 def find(folder: Path) -> TerraformProcess | None:
@@ -244,6 +297,19 @@ def release_reserve(folder: Path) -> None:
 def _session(pid: int) -> int | None:
     fields = _stat(pid)
     return None if not fields or fields[0] == "Z" else int(fields[3])
+
+
+def _parent(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _has_open(pid: int, path: str) -> bool:
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as descriptors:
+            return any(os.readlink(one.path) == path for one in descriptors)
+    except OSError:
+        return False
 
 
 def _stat(pid: int) -> list[str]:

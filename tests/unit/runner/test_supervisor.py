@@ -126,6 +126,29 @@ def test_a_kill_ends_the_whole_session_and_tells(start: Start) -> None:
     assert running.members() == []
 
 
+def test_a_process_that_fled_its_session_is_ended_too(
+    start: Start, directory: WorkDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LEFTOVER_SECONDS", 0.3)
+    bystander = subprocess.Popen(["sleep", "600"], pass_fds=[directory.lock_descriptor])
+    running = start("setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!; exit 5")
+    assert running.wait(_nothing) == 5
+    pid = int(running.stdout.read_text())
+    _until(lambda: process.start_time(pid) is None)
+    assert bystander.poll() is None  # it has the lock, but is not this command's
+    bystander.kill()
+    bystander.wait()
+
+
+def test_one_that_cannot_be_ended_does_not_keep_the_slot_for_ever(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LEFTOVER_SECONDS", 0.2)
+    monkeypatch.setattr(TerraformProcess, "_holders", lambda self: [])
+    running = start("setsid sleep 3 </dev/null >/dev/null 2>&1 & exit 0")
+    assert running.wait(_nothing) == 0
+
+
 def test_a_killed_supervisor_leaves_the_result_unknown(start: Start) -> None:
     running = start("echo ready; sleep 0.3")
     _until(lambda: running.stdout.read_text() == "ready\n")

@@ -107,11 +107,15 @@ class Api:
             if found["status"] in ends:
                 return found
             time.sleep(_POLL_SECONDS)
-        logs = sorted(self._platform.directory.glob("agents/*/agent.log"))
         raise Failed(
             f"The task is still {found['status']} after {_TASK_SECONDS} s. "
-            f"{found['waiting_reason']}\n" + "\n".join(map(log_end, logs))
+            f"{found['waiting_reason']}\n{self.agent_logs()}"
         )
+
+    def agent_logs(self) -> str:
+        """Return the ends of the local agents' logs."""
+        logs = sorted(self._platform.directory.glob("agents/*/agent.log"))
+        return "\n".join(map(log_end, logs))
 
 
 def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:
@@ -173,7 +177,10 @@ def _apply(api: Api, task: dict[str, Any], say: Callable[[str], None]) -> dict[s
         f"tasks/{task['id']}/apply/",
         json={"plan_hash": task["plan_hash"], "comment": "by scripts/demo"},
     )
-    return api.wait(task["id"], APPLY_ENDS, _follow(api, task["id"], "apply", say))
+    ended = api.wait(task["id"], APPLY_ENDS, _follow(api, task["id"], "apply", say))
+    if ended["status"] != "applied":
+        raise Failed(f"The apply is {ended['status']}: {ended['error']}\n{api.agent_logs()}")
+    return ended
 
 
 def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Callable[[], None]:

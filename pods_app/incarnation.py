@@ -1,17 +1,20 @@
 """Which incarnation of the database this is, and what to do when it is older than reality.
 
 A restored database would bring permits and serials back and so repeat an apply. Agents report
-the newest lease they ever had; one that this database does not know proves the restore.
+the newest lease they ever had and the newest permit; one that this database does not know
+proves the restore.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Model
 
 from pods_app.leases import end, unended
-from pods_app.models import Installation, Lease, ManagedPod
+from pods_app.models import ApplyPermit, Installation, Lease, ManagedPod
 from tasks_app.actors import Actor
 from tasks_app.ids import uuid7
 from tasks_app.models import Task
@@ -26,24 +29,29 @@ def installation() -> Installation:
     return row or Installation.objects.get_or_create(singleton=True)[0]
 
 
-def doubt_if_unknown(pod: ManagedPod, incarnation: UUID, leases: set[UUID]) -> bool:
-    """Stop permits when an agent knows leases that the database does not.
+def doubt_if_unknown(
+    pod: ManagedPod, incarnation: UUID, leases: set[UUID], permitted: Collection[UUID] = ()
+) -> bool:
+    """Stop permits when an agent knows leases, or permits, that the database does not.
 
     Only what an agent had in an earlier incarnation proves nothing. One that this database
     never heard of proves as much as the present one: the copy that was restored is older than
     the last `begin_incarnation`.
 
+    Args:
+        permitted: leases whose apply was permitted, as the agent remembers.
+
     Returns:
         Whether the database is older than reality.
     """
     row = installation()
-    if str(incarnation) in row.former or not leases:
+    if str(incarnation) in row.former:
         return False
-    unknown = leases - set(Lease.objects.filter(pk__in=leases).values_list("pk", flat=True))
+    unknown = _unknown(Lease, "pk", leases) | _unknown(ApplyPermit, "lease_id", permitted)
     if not unknown:
         return False
     sentence = (
-        f"Agent {pod.pod_name} knows leases this database does not: the database was restored "
+        f"Agent {pod.pod_name} knows work this database does not: the database was restored "
         "from an older copy. No apply is permitted until `manage.py begin_incarnation`."
     )
     with transaction.atomic():
@@ -61,6 +69,14 @@ def doubt_if_unknown(pod: ManagedPod, incarnation: UUID, leases: set[UUID]) -> b
             )
         row.save(update_fields=["former", "doubt"])
     return True
+
+
+def _unknown(model: type[Model], column: str, ids: Collection[UUID]) -> set[UUID]:
+    """Return the ids that no row of ``model`` has."""
+    if not ids:
+        return set()
+    rows = model._default_manager.filter(**{f"{column}__in": ids})
+    return set(ids) - set(rows.values_list(column, flat=True))
 
 
 def begin_incarnation(*, actor: Actor) -> dict[str, int]:

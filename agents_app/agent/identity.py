@@ -123,7 +123,8 @@ class Identity:
             if newest is None or lease_id > newest:
                 self._change(newest_lease=lease_id)
 
-    def permitted(self, lease_id: UUID) -> None:
-        """Remember that the apply of a lease was permitted, before its journal goes."""
+    def permitted(self, lease_id: UUID, incarnation: UUID) -> None:
+        """Remember that a lease's apply was permitted, before the lease's journal goes."""
         with self._lock:
-            self._change(newest_permit=lease_id)
+            if incarnation == self._record.incarnation:
+                self._change(newest_permit=lease_id)

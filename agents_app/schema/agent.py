@@ -54,6 +54,7 @@ class LeaseReport(Message):
     epoch: int
     activity: Activity
     process_alive: bool
+    permitted: bool = False  # its apply permit was granted
 
 
 class DirectoryReport(Message):
@@ -67,11 +68,13 @@ class DirectoryReport(Message):
 
 
 class HeartbeatRequest(Message):
-    """``newest_lease`` is the newest lease this agent ever had, over restarts: a server that
-    does not know it runs on a database older than reality."""
+    """``newest_lease`` is the newest lease this agent ever had, over restarts, and
+    ``newest_permit`` the newest whose apply was permitted: a server that does not know the one
+    or the permit of the other runs on a database older than reality."""
 
     incarnation: UUID
     newest_lease: UUID | None
+    newest_permit: UUID | None = None
     leases: list[LeaseReport]
     directories: list[DirectoryReport]
     deleted_directories: list[UUID]  # task ids whose deletion the server had asked for
@@ -94,4 +97,5 @@ class AgentRecord(Message):
     pod_uid: str
     incarnation: UUID | None = None
     newest_lease: UUID | None = None
+    newest_permit: UUID | None = None
     registration: RegisterReply | None = None

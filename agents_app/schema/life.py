@@ -30,12 +30,14 @@ class LogReply(Message):
 class PermitRequest(Message):
     """``key`` makes a repeated request safe: the same key gets the same answer.
 
-    ``newest_lease`` is as in the heartbeat: a confirmation may be faster than the first one.
+    ``newest_lease`` and ``newest_permit`` are as in the heartbeat: a confirmation may be faster
+    than the first one.
     """
 
     key: UUID
     incarnation: UUID
     newest_lease: UUID | None
+    newest_permit: UUID | None = None
     plan_hash: str
     manifest_digest: str
     path: ApplyPath

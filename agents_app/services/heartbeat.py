@@ -30,7 +30,11 @@ def heartbeat(caller: Caller, message: HeartbeatRequest) -> HeartbeatReply:
     named = {report.lease_id for report in message.leases}
     newest = {message.newest_lease} if message.newest_lease else set()
     heard = named | newest
-    in_doubt = caller.doubt or (heard and doubt_if_unknown(pod, message.incarnation, heard))
+    permitted = {report.lease_id for report in message.leases if report.permitted}
+    permitted |= {message.newest_permit} if message.newest_permit else set()
+    in_doubt = caller.doubt or (
+        heard and doubt_if_unknown(pod, message.incarnation, heard, permitted)
+    )
     delete = []
     if not in_doubt:
         registration.report_leases(pod, named)

@@ -16,9 +16,11 @@ def permit(caller: Caller, lease_id: UUID, epoch: int, message: PermitRequest) -
     Raises:
         NotFound, StaleLease, PermitRefused, PlanVoid: as `permits.grant`.
     """
-    if message.newest_lease not in (None, lease_id):
+    leases = {known for known in (message.newest_lease,) if known and known != lease_id}
+    permitted = {known for known in (message.newest_permit,) if known}
+    if leases or permitted:
         # What it says is stored; the permit asks for it under its locks.
-        doubt_if_unknown(caller.pod, message.incarnation, {message.newest_lease})
+        doubt_if_unknown(caller.pod, message.incarnation, leases, permitted)
     seconds = permits.grant(
         lease_id=lease_id,
         epoch=epoch,

@@ -128,6 +128,20 @@ def test_a_lease_this_database_does_not_know_puts_it_in_doubt(agent, planning, w
     assert agent.heartbeat(directories=[orphan]).json["delete_directories"] == []
 
 
+@pytest.mark.parametrize("where", ["newest_permit", "leases"])
+def test_a_permit_this_database_does_not_know_puts_it_in_doubt(agent, planning, where):
+    """The copy knows the lease, and not that its apply was permitted since."""
+    agent.finish_plan()
+    news = {
+        "newest_permit": {"newest_permit": str(agent.lease.pk)},
+        "leases": {"leases": [{**lease_report(agent.lease), "permitted": True}]},
+    }[where]
+    agent.heartbeat(
+        incarnation=str(installation().incarnation), newest_lease=str(agent.lease.pk), **news
+    )
+    assert installation().doubt
+
+
 def test_a_former_incarnation_raises_no_doubt(agent):
     former = str(installation().incarnation)
     begin_incarnation(actor=Actor.system("test"))

@@ -49,6 +49,14 @@ def test_a_newest_lease_that_the_database_does_not_know_is_no_permit(agent, conf
     assert Installation.objects.get().doubt
 
 
+def test_a_permit_that_was_spent_before_a_restore_is_not_granted_again(agent, confirmed):
+    lease = str(agent.lease.pk)
+    reply = ask(agent, newest_lease=lease, newest_permit=lease)
+    assert (reply.status, reply.problem) == (409, "permit-refused")
+    assert "begin_incarnation" in reply.json["detail"]
+    assert not ApplyPermit.objects.exists()
+
+
 def test_the_leases_of_a_former_incarnation_prove_nothing(agent, confirmed):
     installation = Installation.objects.get()
     former = str(uuid.uuid4())

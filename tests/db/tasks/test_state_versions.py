@@ -220,15 +220,21 @@ def test_a_recovered_state_without_the_lock_is_not_made_current(admin, workspace
     assert "taken away" in Event.objects.get(kind="state.quarantined").cause
 
 
+def _unlock(task):
+    state.unlock_state(
+        workspace=task.workspace, lock_id="a", actor=Actor("task:x"), task_id=task.pk
+    )
+
+
 def test_a_run_that_unlocked_by_itself_still_has_its_state_recovered(workspace, holder):
     """Terraform gives the lock back after a state that it could not upload."""
-    state.unlock_state(workspace=workspace, lock_id="a", actor=Actor("task:x"))
+    _unlock(holder)
     assert store_recovered_state(task=holder, content=document(3), actor=AGENT)
     assert state.current_version(workspace).task == holder
 
 
 def test_a_state_is_not_recovered_over_a_later_lock(admin, workspace, holder):
-    state.unlock_state(workspace=workspace, lock_id="a", actor=Actor("task:x"))
+    _unlock(holder)
     state.lock_state(workspace=workspace, info={"ID": "b"}, actor=admin)
     state.unlock_state(workspace=workspace, lock_id="b", actor=admin)
     assert not store_recovered_state(task=holder, content=document(3), actor=AGENT)

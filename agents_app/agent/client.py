@@ -217,7 +217,7 @@ class Server:
             if patience.ended or late:
                 raise Unreachable(f"The server did not answer within {spent:.0f} s ({why}).")
             log.log(
-                logging.WARNING if attempt in (2, 5) or attempt % 20 == 0 else logging.DEBUG,
+                logging.WARNING if attempt == 5 or attempt % 20 == 0 else logging.DEBUG,
                 "%s %s: attempt %d failed: %s",
                 *(method, path.rpartition("/")[2], attempt, why),
             )

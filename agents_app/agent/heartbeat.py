@@ -38,6 +38,7 @@ class Heartbeat:
         self._seconds = seconds
         self._directories = Directories(machine.base, machine.owners)
         self._deleted: list[UUID] = []
+        self._heard = True
         self._soon = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -61,9 +62,15 @@ class Heartbeat:
             try:
                 self._beat()
             except (Refused, Unreachable) as error:
-                log.warning("no heartbeat: %s", error)
+                if self._heard:
+                    log.warning("the server does not hear this agent: %s", error)
+                self._heard = False
             except Exception:
                 log.exception("no heartbeat")
+            else:
+                if not self._heard:
+                    log.info("the server hears this agent again")
+                self._heard = True
             self._soon.wait(self._seconds)
 
     def _beat(self) -> None:

@@ -84,8 +84,22 @@ class LeaseJournal:
         """Return where the redacted log of a phase lies."""
         return self.folder / f"{phase}.log"
 
+    def kept(self, path: Path) -> Path:
+        """Return where a file goes that must outlive its lease: ``recovered/`` beside them all."""
+        return self.folder.parent.parent / "recovered" / f"{self.folder.name}-{path.name}"
+
+    def keep(self, path: Path) -> Path:
+        """Move a file there; returns where it is now."""
+        target = self.kept(path)
+        private_folder(target.parent)
+        shutil.move(path, target)
+        sync_folder(target.parent)
+        return target
+
     def remove(self) -> None:
-        """The lease is over and the server knows it: forget all of it."""
+        """The lease is over and the server knows it: forget all of it, but for a lost state."""
+        for state in self.folder.glob("*.tfstate"):
+            self.keep(state)
         with self._lock:
             os.close(self._file)
         (self.folder / _FILE).unlink(missing_ok=True)

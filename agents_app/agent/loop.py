@@ -112,8 +112,10 @@ class Loop:
             try:
                 reply = self._poll(wait)
                 self._reconcile(reply.assignments)
-            except (Refused, Unreachable) as error:
-                log.warning("no work: %s", error)
+            except Unreachable:
+                reply = None  # the client has said so
+            except Refused as refusal:
+                log.warning("no work: %s", refusal)
                 reply = None
             except Exception:
                 log.exception("the poll failed")

@@ -106,10 +106,18 @@ class Delivery:
 
     def __init__(self, calls: LeaseCalls, journal: LeaseJournal, uploader: Uploader) -> None:
         self._calls, self._journal, self._uploader = calls, journal, uploader
+        self._stored = False  # the recovered state is on the server
         noted = journal.last(OVER)
         assert noted is not None, "note the end first"
         self.request = FinishRequest.model_validate(noted["request"])
-        self._files = {Artifact(kind): Path(path) for kind, path in noted["files"].items()}
+        self._files = {
+            Artifact(kind): self._where(Path(path)) for kind, path in noted["files"].items()
+        }
+
+    def _where(self, path: Path) -> Path:
+        """Return where a file is, which was perhaps kept before a restart."""
+        kept = self._journal.kept(path)
+        return kept if kept.exists() and not path.exists() else path
 
     def deliver(self) -> Directive:
         """Tell the server until it has heard; returns its next wish.
@@ -162,6 +170,7 @@ class Delivery:
         for kind, path in files.items():
             try:
                 self._calls.put_artifact(kind, path, Patience())
+                self._stored |= kind == Artifact.RECOVERED_STATE
             except FileNotFoundError:
                 self._without(kind, f"The {kind} vanished from the agent's disk.")
             except Refused as refusal:
@@ -173,7 +182,7 @@ class Delivery:
         """Report what is true without a content that the server cannot have."""
         request = self.request
         if kind == Artifact.RECOVERED_STATE:
-            where = self._files[kind]
+            where = self._keep_state()
             log.error("%s The state of a failed apply stays in %s.", why, where)
             changes = {
                 "outcome": Outcome.INTERRUPTED,  # a person must look before anything goes on
@@ -198,6 +207,14 @@ class Delivery:
 
     def _lost(self, refusal: Refused) -> str:
         state = self._files.get(Artifact.RECOVERED_STATE)
-        if state is not None and state.exists():
-            log.error("The state of a failed apply is kept in %s.", state)
+        if state is not None and self._stored:
+            state.unlink(missing_ok=True)
+        elif state is not None and state.exists():
+            log.error("The state of a failed apply is kept in %s.", self._keep_state())
         return refusal.detail
+
+    def _keep_state(self) -> Path:
+        state = self._files[Artifact.RECOVERED_STATE]
+        if state.exists() and state != self._journal.kept(state):
+            state = self._files[Artifact.RECOVERED_STATE] = self._journal.keep(state)
+        return state

@@ -51,6 +51,17 @@ def test_a_forgotten_lease_leaves_nothing_and_half_forgotten_ones_go(tmp_path):
     assert [path.name for path in (tmp_path / "leases").iterdir()] == [str(kept)]
 
 
+def test_a_state_that_nobody_took_outlives_its_lease(tmp_path):
+    journal = new_journal(tmp_path, uuid7())
+    journal.record("lease")
+    (journal.folder / "apply.recovered.tfstate").write_text("{}")
+    journal.remove()
+    (kept,) = (tmp_path / "recovered").iterdir()
+    assert kept.read_text() == "{}"
+    assert journal.folder.name in kept.name
+    assert not journal.folder.exists()
+
+
 def test_everything_is_for_this_user_alone(tmp_path):
     journal = new_journal(tmp_path / "agent", uuid7())
     journal.record("lease")

@@ -36,7 +36,7 @@ class FakeRunner:
         self.resumed: list[object] = []
         self.go = threading.Event()
         self.go.set()
-        self.recovered = None
+        self.leaves_state = False
 
     def plan(self, run):
         self.planned.append(run)
@@ -57,7 +57,10 @@ class FakeRunner:
         run.log.write("applying\n")
         self._wait(run)
         outcome = Outcome.CANCELLED if run.control.interrupted else Outcome.APPLIED
-        return ApplyOutcome(outcome, recovered_state=self.recovered)
+        recovered = run.log.path.parent / "errored.tfstate" if self.leaves_state else None
+        if recovered:
+            recovered.write_text("{}")
+        return ApplyOutcome(outcome, recovered_state=recovered)
 
     def resume(self, run, events):
         self.resumed.append([event["event"] for event in events])
@@ -281,12 +284,9 @@ def test_a_log_that_the_server_lost_is_sent_again(agent, fake, runner):
     assert lease.log["plan"] == b"planning\n"
 
 
-def test_a_report_that_nobody_wants_keeps_the_recovered_state(
-    agent, fake, runner, tmp_path, caplog
-):
+def test_a_report_that_nobody_wants_keeps_the_recovered_state(agent, fake, runner, caplog):
     lease = held(agent, fake, runner)
-    runner.recovered = tmp_path / "errored.tfstate"
-    runner.recovered.write_text("{}")
+    runner.leaves_state = True
     fake.refuse = lambda call: (
         problem(409, "stale-lease")
         if call.endswith((f"/artifacts/{Artifact.RECOVERED_STATE}", "/finish"))
@@ -294,19 +294,34 @@ def test_a_report_that_nobody_wants_keeps_the_recovered_state(
     )
     lease.wants_apply()
     wait_for(no_leases(agent), "it is forgotten")
-    assert runner.recovered.exists()
-    assert str(runner.recovered) in caplog.text
+    (kept,) = (agent.options.directory / "recovered").iterdir()
+    assert kept.read_text() == "{}"
+    assert kept.stat().st_mode & 0o077 == 0 or kept.parent.stat().st_mode & 0o077 == 0
+    assert str(kept) in caplog.text
 
 
-def test_a_recovered_state_is_stored_and_then_leaves_the_disk(agent, fake, runner, tmp_path):
+def test_a_recovered_state_that_is_refused_asks_for_a_person(agent, fake, runner):
     lease = held(agent, fake, runner)
-    runner.recovered = tmp_path / "errored.tfstate"
-    runner.recovered.write_text("{}")
+    runner.leaves_state = True
+    fake.refuse = lambda call: (
+        problem(413, "too-large") if call.endswith(f"/{Artifact.RECOVERED_STATE}") else None
+    )
+    lease.wants_apply()
+    wait_for(no_leases(agent), "it is forgotten")
+    (kept,) = (agent.options.directory / "recovered").iterdir()
+    assert lease.finished[1]["outcome"] == "interrupted"
+    assert str(kept) in lease.finished[1]["error"]
+    assert lease.finished[1]["state_recovered"] is False
+
+
+def test_a_recovered_state_is_stored_and_then_leaves_the_disk(agent, fake, runner):
+    lease = held(agent, fake, runner)
+    runner.leaves_state = True
     lease.wants_apply()
     wait_for(no_leases(agent), "it is forgotten")
     assert f"PUT leases/{lease.lease_id}/artifacts/recovered_state" in fake.calls
     assert lease.finished[1]["state_recovered"] is True
-    assert not runner.recovered.exists()
+    assert not list(agent.options.directory.rglob("*.tfstate"))
 
 
 def test_draining_lets_go_what_waits_and_refuses_what_is_new(agent, fake, runner):

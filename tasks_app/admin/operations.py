@@ -31,6 +31,10 @@ _CONTROLS = {
 }
 
 
+def _control_class(widget: forms.Widget) -> str:
+    return next((name for kind, name in _CONTROLS.items() if type(widget) is kind), "sw-input")
+
+
 class OperationForm(forms.Form):
     """Base of the forms in dialogs; puts the page's own classes on its controls."""
 
@@ -42,7 +46,7 @@ class OperationForm(forms.Form):
         self.obj, self.actor = obj, actor
         self.prepare()
         for field in self.fields.values():
-            field.widget.attrs.setdefault("class", _CONTROLS.get(type(field.widget), "sw-input"))
+            field.widget.attrs.setdefault("class", _control_class(field.widget))
 
     def prepare(self) -> None:
         """Fill choices that depend on the object or the actor."""

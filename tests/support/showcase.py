@@ -274,7 +274,8 @@ def _agent(pod: ManagedPod, host: str) -> ManagedPod:
     return pod
 
 
-def _workspace(name: str, project: Project, **fields: Any) -> Workspace:
+def make_configured(name: str, project: Project, **fields: Any) -> Workspace:
+    """A workspace with a configuration."""
     workspace = Workspace.objects.create(name=name, project=project, **fields)
     make_configuration(workspace)
     return workspace
@@ -300,14 +301,14 @@ def build() -> Showcase:
     gone = _agent(make_pod(edge), "edge-1")
     _agent(make_pod(edge), "edge-2")
 
-    prod = _workspace("network-prod", network, description="Load balancers and subnets")
-    dns = _workspace("platform-dns", network, auto_apply=False, engine_version="1.11.4")
-    _workspace("fresh", default)
-    warehouse = _workspace("data-warehouse", default)
-    billing = _workspace("billing-staging", default)
-    cdn = _workspace("cdn", network, state_backend=Workspace.StateBackend.CONFIGURATION)
-    cut = _workspace("identity", default)
-    unknown = _workspace("edge-cache", default)
+    prod = make_configured("network-prod", network, description="Load balancers and subnets")
+    dns = make_configured("platform-dns", network, auto_apply=False, engine_version="1.11.4")
+    make_configured("fresh", default)
+    warehouse = make_configured("data-warehouse", default)
+    billing = make_configured("billing-staging", default)
+    cdn = make_configured("cdn", network, state_backend=Workspace.StateBackend.CONFIGURATION)
+    cut = make_configured("identity", default)
+    unknown = make_configured("edge-cache", default)
     Workspace.objects.create(name="sandbox", project=default)
 
     variables.set_variable(actor=actor, key="region", value="eu-central-1", workspace=prod)
@@ -327,7 +328,12 @@ def build() -> Showcase:
 
     lineage = str(uuid.uuid4())
     for serial in (1, 2):
-        document = {"version": 4, "serial": serial, "lineage": lineage, "resources": []}
+        document: dict[str, Any] = {
+            "version": 4,
+            "serial": serial,
+            "lineage": lineage,
+            "resources": [],
+        }
         state.upload_state(actor=actor, workspace=dns, content=json.dumps(document).encode())
 
     applied = start_apply(_waiting(actor, prod), actor)

@@ -1,5 +1,7 @@
 """States beside the protocol: uploads, rollback, what a moved state voids, recovery."""
 
+import threading
+
 import pytest
 
 from tasks_app.actors import Actor
@@ -12,8 +14,9 @@ from tasks_app.exceptions import (
     StateLocked,
 )
 from tasks_app.models import Event, StateLock, StateVersion, Task, Workspace
-from tasks_app.services import state, tasks
+from tasks_app.services import plans, state, tasks
 from tasks_app.services.state_recovery import store_recovered_state
+from tasks_app.services.void_plans import void_if_moved
 from tasks_app.states import Status
 from tests.support.factories import (
     PLAN_HASH,
@@ -182,6 +185,26 @@ def test_an_upload_races_the_end_of_a_plan():
         assert task.status == Status.DISCARDED
         task.slots.update(status="idle", task=None)
         task.leases.update(state="ended")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_upload_slips_between_the_position_and_the_end_of_a_plan(monkeypatch):
+    admin = Actor.person(make_admin())
+    make_pod(make_pool())
+    workspace = make_workspace()
+    task = make_task(workspace)
+    uploading = threading.Thread(target=race, args=([lambda: upload(admin, workspace, 1)],))
+
+    def meanwhile(planned, position):
+        uploading.start()
+        uploading.join(1)  # it cannot end before the plan's end is committed
+        return void_if_moved(planned, position)
+
+    monkeypatch.setattr(plans, "void_if_moved", meanwhile)
+    finish_planning(task)
+    uploading.join()
+    task.refresh_from_db()
+    assert task.status == Status.DISCARDED
 
 
 # --- a state that could not be uploaded ------------------------------------------------------

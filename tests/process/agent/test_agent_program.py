@@ -9,11 +9,10 @@ from pathlib import Path
 import psutil
 
 from agents_app.agent.journal import journals
-from pods_app.models import ManagedPod
 from tasks_app.models import Task
 from tasks_app.services.tasks import cancel_task, confirm_task
 from tests.support.configurations import Counter, Gate, counting
-from tests.support.platform import Agent, Platform
+from tests.support.platform import Agent, Platform, default_pool
 from tests.support.programs import processes_below, wait_until
 from tests.support.proxy import Action, Fault
 from tests.support.sites import Site, log
@@ -24,11 +23,13 @@ def confirm(site: Site, task: Task) -> Task:
     return confirm_task(actor=site.actor, task_id=task.pk, plan_hash=task.plan_hash)
 
 
-def start_agent(platform: Platform, name: str = "agent", **more: str) -> Agent:
-    """Start an agent and wait until work can be placed on it."""
-    agent = platform.start_agent(name, **more)
-    wait_until(lambda: ManagedPod.objects.filter(pod_name=name, phase="online"), "it is online")
-    return agent
+def refused_agent(platform: Platform, name: str, **more: str) -> str:
+    """Run an agent that ends by itself; returns its output."""
+    agent = Agent(platform, name, default_pool(), None, more)
+    platform.programs.append(agent.program)
+    agent.program.start()
+    assert agent.program.wait() == 1
+    return agent.program.log_end()
 
 
 def held_plan(platform: Platform, site: Site) -> tuple[Task, Fault]:
@@ -49,7 +50,7 @@ def leases(agent: Agent) -> list[str]:
 
 
 def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: Counter) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     site = platform.site(counting(counter))
     task = site.plan()
     assert task.plan_hash and task.plan.to_add == 1
@@ -68,7 +69,7 @@ def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: 
 def test_an_agent_killed_while_it_plans_follows_the_plan_to_its_end(
     platform: Platform, counter: Counter
 ) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     site = platform.site(counting(counter))
     task, hold = held_plan(platform, site)
     agent.restart()
@@ -84,7 +85,7 @@ def test_an_agent_killed_while_it_plans_follows_the_plan_to_its_end(
 def test_a_plan_that_is_cancelled_while_its_agent_is_down(
     platform: Platform, counter: Counter
 ) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     site = platform.site(counting(counter))
     task, hold = held_plan(platform, site)
     agent.program.kill()
@@ -99,7 +100,7 @@ def test_a_plan_that_is_cancelled_while_its_agent_is_down(
 def test_an_agent_killed_while_it_applies_reports_the_true_result(
     platform: Platform, counter: Counter, gate: Gate
 ) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     site = platform.site(counting(counter, gate))
     task = site.plan()
     confirm(site, task)
@@ -115,7 +116,7 @@ def test_an_agent_killed_while_it_applies_reports_the_true_result(
 
 
 def test_a_held_plan_survives_a_restart_of_its_agent(platform: Platform, counter: Counter) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     site = platform.site(counting(counter))
     task = site.plan()
     agent.restart()
@@ -128,7 +129,7 @@ def test_a_held_plan_survives_a_restart_of_its_agent(platform: Platform, counter
 def test_a_server_killed_during_an_apply_hears_of_it_later(
     platform: Platform, counter: Counter, gate: Gate
 ) -> None:
-    start_agent(platform)
+    platform.start_agent()
     site = platform.site(counting(counter, gate))
     task = site.plan()
     confirm(site, task)
@@ -145,7 +146,7 @@ def test_a_server_killed_during_an_apply_hears_of_it_later(
 def test_sigterm_waits_for_an_apply_and_keeps_waiting_plans(
     platform: Platform, counter: Counter, gate: Gate
 ) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     waiting = platform.site(counting(counter, name="waiting"))
     held = waiting.plan()
     site = platform.site(counting(counter, gate))
@@ -170,7 +171,7 @@ def test_sigterm_waits_for_an_apply_and_keeps_waiting_plans(
 def test_a_second_signal_interrupts_terraform_once(
     platform: Platform, counter: Counter, gate: Gate
 ) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     site = platform.site(counting(counter, gate))
     task = site.plan()
     confirm(site, task)
@@ -185,23 +186,21 @@ def test_a_second_signal_interrupts_terraform_once(
 
 
 def test_a_second_agent_on_the_same_directory_refuses(platform: Platform) -> None:
-    agent = start_agent(platform)
-    second = platform.start_agent("second", SLIPWAY_AGENT_DIRECTORY=str(agent.state))
-    assert second.program.wait() == 1
-    assert "Another agent works with" in second.program.log_end()
+    agent = platform.start_agent()
+    output = refused_agent(platform, "second", SLIPWAY_AGENT_DIRECTORY=str(agent.state))
+    assert "Another agent works with" in output
     assert agent.program.alive
 
 
 def test_a_wrong_pool_token_ends_the_program_with_a_sentence(platform: Platform) -> None:
     token = Path(platform.directory / "wrong-token")
     token.write_text("slp_wrong")
-    agent = platform.start_agent("wrong", SLIPWAY_POOL_TOKEN_FILE=str(token))
-    assert agent.program.wait() == 1
-    assert "The server refuses this agent" in agent.program.log_end()
+    output = refused_agent(platform, "wrong", SLIPWAY_POOL_TOKEN_FILE=str(token))
+    assert "The server refuses this agent: The pool token is unknown" in output
 
 
 def test_an_idle_agent_is_small_and_quiet(platform: Platform) -> None:
-    agent = start_agent(platform)
+    agent = platform.start_agent()
     process = psutil.Process(agent.program.pid)
     assert process.memory_info().rss < 120 << 20
     environment = Path(f"/proc/{agent.program.pid}/environ").read_bytes()

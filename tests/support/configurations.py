@@ -74,8 +74,20 @@ output "value" {{
     }
 
 
-def faulty(counter: Counter, *, count: int = 1, sleep_ms: int = 0, fail: bool = False) -> Files:
-    """A configuration with the fault provider's resources, applied one after the other."""
+def faulty(
+    counter: Counter,
+    *,
+    count: int = 1,
+    sleep_ms: int = 0,
+    fail: bool = False,
+    stubborn: bool = False,
+) -> dict[str, str]:
+    """A configuration with the fault provider's resources.
+
+    Args:
+        sleep_ms: how long each takes to create, in milliseconds.
+        stubborn: whether they take so long even when they are asked to stop.
+    """
     return {
         "main.tf": f"""
 terraform {{
@@ -89,6 +101,7 @@ resource "fault_resource" "slow" {{
   name         = "slow-${{count.index}}"
   sleep_ms     = {sleep_ms}
   fail         = {str(fail).lower()}
+  stubborn     = {str(stubborn).lower()}
   counter_file = "{counter.path}"
 }}
 """

@@ -21,8 +21,9 @@ from django.conf import settings
 from django.db import connection
 from knox.models import AuthToken
 
-from pods_app.models import Pool
+from pods_app.models import ManagedPod, Pool
 from pods_app.registration import create_pool_token
+from pods_app.states import PodPhase
 from tasks_app.actors import Actor
 from tests.support import fatal_agent
 from tests.support.factories import make_admin
@@ -126,7 +127,7 @@ class Platform:
         fatal: int | None = None,
         **more: str,
     ) -> Agent:
-        """Start a static agent.
+        """Start a static agent, and wait until work can be placed on it.
 
         Args:
             pool: instead of the default pool.
@@ -136,6 +137,8 @@ class Platform:
         agent = Agent(self, name, pool or default_pool(), fatal, more)
         self.programs.append(agent.program)
         agent.program.start()
+        online = ManagedPod.objects.filter(pod_uid=agent.pod_uid, phase=PodPhase.ONLINE)
+        wait_until(online.exists, f"{name} is online")
         return agent
 
     def terraforms(self) -> list[psutil.Process]:
@@ -217,7 +220,7 @@ class Agent:
         fatal: int | None,
         more: Mapping[str, str],
     ) -> None:
-        self.name = name
+        self.name, self.pod_uid = name, f"uid-{name}"
         self.directory = platform.directory / "agents" / name
         self.state = self.directory / "state"
         self.directory.mkdir(parents=True)
@@ -229,7 +232,7 @@ class Agent:
             "DJANGO_SETTINGS_MODULE": "config.settings.agent",
             "SLIPWAY_URL": platform.proxy.url,
             "SLIPWAY_POD_NAME": name,
-            "SLIPWAY_POD_UID": f"uid-{name}",
+            "SLIPWAY_POD_UID": self.pod_uid,
             "SLIPWAY_POOL_TOKEN_FILE": str(token_file),
             "SLIPWAY_AGENT_DIRECTORY": str(self.state),
             "LOG_LEVEL": "DEBUG",
@@ -249,6 +252,10 @@ class Agent:
     def records(self) -> list[str]:
         """The names of the journal records so far, of an agent that counts them."""
         return self._records.read_text().splitlines() if self._records.exists() else []
+
+    def has_no_leases(self) -> bool:
+        """Whether nothing is left of its leases on its disk."""
+        return not any((self.state / "leases").iterdir())
 
     def restart(self) -> None:
         """Kill it and start it again on the same disk; it does not die at a record again."""

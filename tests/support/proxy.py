@@ -88,6 +88,7 @@ class FaultProxy:
     def __init__(self, upstream_port: int) -> None:
         self.upstream_port = upstream_port
         self.exchanges: list[Exchange] = []
+        self.unheard: list[tuple[str, str]] = []  # what came while it was down
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._clients: set[socket.socket] = set()
@@ -228,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         proxy = self.server.proxy
         if proxy.is_down:
+            proxy.unheard.append((self.command, self.path))
             self.close_connection = True
             return
         fault = proxy.take(self.command, self.path)

@@ -1,0 +1,107 @@
+"""An agent that is killed at every step: at most one apply, and nothing is lost.
+
+Every step of an agent is a record of its journal. A first run counts the records; then one
+agent for each record is killed right after it and started again on the same disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pods_app.models import ApplyPermit
+from tasks_app.states import FINAL
+from tests.support.configurations import Counter, counting
+from tests.support.factories import make_pool
+from tests.support.platform import Agent, Platform
+from tests.support.programs import wait_until
+from tests.support.sites import Site, story
+
+#: So many agents at a time: more would only wait for each other on two cores.
+_AT_ONCE = 6
+
+
+class _Victim:
+    """An agent with a pool and a workspace of its own, that dies at a record."""
+
+    def __init__(self, platform: Platform, directory: Path, fatal: int) -> None:
+        pool = make_pool()
+        self.counter = Counter(directory / f"counter-{fatal}")
+        self.agent: Agent = platform.start_agent(f"victim-{fatal}", pool=pool, fatal=fatal)
+        self.site: Site = platform.site(counting(self.counter), pool=pool)
+        self.task = self.site.start()
+
+    def died(self) -> bool:
+        return not self.agent.program.alive
+
+    @property
+    def last_words(self) -> str:
+        return f"killed after {self.agent.records[-1]!r}"
+
+
+def _records(platform: Platform, directory: Path) -> tuple[list[str], list[str]]:
+    """Return the records of a plan, and of an apply, of an agent that lives on."""
+    witness = _Victim(platform, directory, 0)
+    site = witness.site
+    site.wait(witness.task, "apply_pending")
+    wait_until(lambda: site.directory(witness.task).exists(), "the directory is kept")
+    planned = witness.agent.records
+    site.apply(witness.task)
+    return planned, witness.agent.records[len(planned) :]
+
+
+def _in_batches(numbers: range) -> Iterator[range]:
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield numbers[start : start + _AT_ONCE]
+
+
+def test_a_plan_survives_its_agents_death_at_every_step(platform: Platform, tmp_path: Path) -> None:
+    platform.start_controller()
+    planned, _ = _records(platform, tmp_path)
+    assert {"step unpack", "step init", "step plan", "step show", "step seal"} <= set(planned)
+    for batch in _in_batches(range(1, len(planned) + 1)):
+        victims = [_Victim(platform, tmp_path, number) for number in batch]
+        for victim in victims:
+            wait_until(victim.died, "the agent died")
+            victim.agent.restart()
+        for victim in victims:
+            victim.site.wait(victim.task, "apply_pending")
+            assert victim.counter.lines == [], victim.last_words
+            victim.site.apply(victim.task)
+            assert victim.counter.lines == ["counted"], victim.last_words
+            victim.agent.program.kill()
+
+
+def test_an_apply_happens_at_most_once_whenever_its_agent_dies(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.start_controller()
+    planned, applied = _records(platform, tmp_path)
+    assert any(record.startswith("spawned") for record in applied)
+    first = len(planned) + 1
+    for batch in _in_batches(range(first, first + len(applied))):
+        victims = [_Victim(platform, tmp_path, number) for number in batch]
+        for victim in victims:
+            victim.site.confirmed(victim.site.wait(victim.task, "apply_pending"))
+        for victim in victims:
+            wait_until(victim.died, "the agent died")
+            victim.agent.restart()
+        for victim in victims:
+            _judge(victim)
+            victim.agent.program.kill()
+
+
+def _judge(victim: _Victim) -> None:
+    """Wait for the end, and compare what the task says with what really happened."""
+    site, task = victim.site, victim.task
+    site.wait(task, *FINAL)
+    told = f"{victim.last_words}\n{story(task)}"
+    assert ApplyPermit.objects.filter(task=task).count() <= 1, told
+    if task.status == "applied":
+        assert victim.counter.lines == ["counted"], told
+        assert site.resources == ["terraform_data.counted"], told
+    else:
+        # Between permit and process nobody can know; after it the supervisor knows the result.
+        assert task.status in {"failed", "interrupted"}, told
+        assert victim.counter.lines == [], told
+        assert site.resources == [], told

@@ -1,0 +1,113 @@
+"""Agents that stand still: a permit expires, an agent is lost and comes back, a person decides."""
+
+from __future__ import annotations
+
+import signal
+
+from pods_app.models import ApplyPermit, ManagedPod
+from tasks_app.models import Task
+from tasks_app.models.base import ClockTimestamp
+from tests.support.configurations import Counter, Gate, counting
+from tests.support.platform import Agent, Platform, StartPlatform
+from tests.support.programs import wait_until
+from tests.support.proxy import Action
+from tests.support.sites import Site, events, log
+
+
+def test_an_apply_released_after_its_permit_expired_is_refused_at_the_lock(
+    start_platform: StartPlatform, counter: Counter
+) -> None:
+    platform = start_platform(permit_seconds_kept="1")
+    agent = platform.start_agent()
+    site = platform.site(counting(counter))
+    task = site.plan()
+
+    permitted = platform.proxy.fault(Action.HOLD_REPLY, "POST", "/permit")
+    site.confirmed(task)
+    permitted.wait()
+    agent.program.signal(signal.SIGSTOP)
+    permitted.release()
+    _wait_for_expiry(task)
+    agent.program.signal(signal.SIGCONT)
+
+    site.wait(task, "failed")
+    assert counter.lines == []
+    assert site.resources == []
+    assert not site.locked
+    assert "othing was applied" in task.error
+    assert platform.proxy.count("LOCK", status=200) == 0
+
+
+def _wait_for_expiry(task: Task) -> None:
+    expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
+    wait_until(expired.exists, "the permit expired")
+
+
+def test_terraform_that_stood_still_over_its_permit_is_refused_at_the_lock(
+    start_platform: StartPlatform, counter: Counter
+) -> None:
+    """The permit fences the agent, not Terraform: the lock is the second gate."""
+    platform = start_platform(permit_seconds_kept="1")
+    platform.start_agent()
+    site = platform.site(counting(counter))
+    task = site.plan()
+    late = platform.proxy.fault(Action.HOLD_REQUEST, "LOCK")
+    site.confirmed(task)
+    late.wait()
+    _wait_for_expiry(task)
+    late.release()
+
+    site.wait(task, "failed")
+    assert platform.proxy.count("LOCK", status=403) == 1, "refused once, for good"
+    assert counter.lines == []
+    assert "othing was applied" in task.error
+
+
+def _lost_while_applying(
+    platform: Platform, counter: Counter, gate: Gate
+) -> tuple[Agent, Site, Task]:
+    platform.start_controller()
+    agent = platform.start_agent()
+    site = platform.site(counting(counter, gate))
+    task = site.confirmed(site.plan())
+    counter.wait()
+    agent.program.signal(signal.SIGSTOP)
+    wait_until(ManagedPod.objects.filter(phase="lost").exists, "the controller declares it lost")
+    site.wait(task, "apply_unknown")
+    assert site.locked, "the state's lock is kept"
+    return agent, site, task
+
+
+def test_a_lost_agent_leaves_an_unknown_apply_and_ends_it_when_it_returns(
+    start_platform: StartPlatform, counter: Counter, gate: Gate
+) -> None:
+    platform = start_platform(agent_lost_seconds="3")
+    agent, site, task = _lost_while_applying(platform, counter, gate)
+    agent.program.signal(signal.SIGCONT)
+    site.wait(task, "applying")
+    gate.open()
+    site.wait(task, "applied")
+    assert counter.lines == ["counted"]
+    assert events(task).count("task.applying") == 2, "the same lease reported again"
+    assert "Apply complete" in log(task, "apply")
+
+
+def test_a_persons_verdict_fences_the_lost_agent(
+    start_platform: StartPlatform, counter: Counter, gate: Gate
+) -> None:
+    platform = start_platform(agent_lost_seconds="3")
+    agent, _, task = _lost_while_applying(platform, counter, gate)
+    answer = platform.request(
+        "POST",
+        f"tasks/{task.pk}/resolve/",
+        json={"verdict": "failed", "comment": "The machine burnt down."},
+    )
+    assert answer.is_success, answer.text
+    agent.program.signal(signal.SIGCONT)
+    gate.open()
+
+    wait_until(lambda: not platform.terraforms(), "the fenced Terraform ended")
+    wait_until(agent.has_no_leases, "the agent let go")
+    task.refresh_from_db()
+    assert task.status == "failed", "a late report changes nothing"
+    assert counter.lines == ["counted"]

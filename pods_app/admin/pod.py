@@ -64,7 +64,7 @@ def _at_stake(pod: ManagedPod) -> dict[str, Any]:
 
 
 class Drain(Operates):
-    name, label, icon, tone = "drain", "Drain", "water_drop", "danger"
+    name, label, icon = "drain", "Drain", "water_drop"
     title, submit = "Give this pod no new work?", "Drain"
     text = "What runs or waits in it stays; nothing new is placed here."
     template = "admin/slipway/pods/stake.html"

@@ -89,7 +89,7 @@ def stations(task: Task) -> list[dict[str, Any]]:
             ("Confirmation", task.planned_at, decided),
             ("Apply", task.confirmed_at, task.finished_at if task.confirmed_at else None),
         ]
-    return [
+    found = [
         {
             "name": name,
             "begun": begun,
@@ -99,6 +99,10 @@ def stations(task: Task) -> list[dict[str, Any]]:
         }
         for name, begun, ended in rows
     ]
+    over = [station for station in found if station["state"] == "over"]
+    if task.status in {Status.FAILED, Status.INTERRUPTED} and over:
+        over[-1]["state"] = "bad"
+    return found
 
 
 def page_context(task: Task) -> dict[str, Any]:

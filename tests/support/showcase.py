@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -21,7 +22,6 @@ from tasks_app.models import Blob, Project, RoleAssignment, Task, TaskStep, Work
 from tasks_app.services import credentials, logs, state, tasks, tokens, variables, workspaces
 from tests.support.factories import (
     MANIFEST,
-    PLAN_HASH,
     finish_planning,
     make_configuration,
     make_pod,
@@ -30,6 +30,7 @@ from tests.support.factories import (
 )
 
 PASSWORD = "only-for-tests"
+PLAN_HASH = hashlib.sha256(b"plan.out").hexdigest()
 SECRET = "not-for-anybodys-eyes"
 
 PLAN_TEXT = """
@@ -101,6 +102,7 @@ def plan_contents() -> dict[str, Any]:
     """The blobs and counts of that plan, as `factories.plan_facts` takes them."""
     plan = Blob.Retention.PLAN
     return {
+        "plan_hash": PLAN_HASH,
         "to_add": 2,
         "to_change": 1,
         "to_destroy": 2,
@@ -282,7 +284,7 @@ def make_configured(name: str, project: Project, **fields: Any) -> Workspace:
 
 
 def _waiting(actor: Actor, workspace: Workspace) -> Task:
-    return finish_planning(make_task(actor=actor, workspace=workspace))
+    return finish_planning(make_task(actor=actor, workspace=workspace), plan_hash=PLAN_HASH)
 
 
 def build() -> Showcase:

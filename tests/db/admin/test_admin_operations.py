@@ -13,8 +13,7 @@ from tasks_app.admin.task_operations import TASK_OPERATIONS
 from tasks_app.models import Event, Task, Variable
 from tasks_app.services import state, tasks, variables
 from tasks_app.states import Status
-from tests.support.factories import PLAN_HASH
-from tests.support.showcase import SECRET, Showcase
+from tests.support.showcase import PLAN_HASH, SECRET, Showcase
 
 DIALOG = {"X-Slipway-Dialog": "1"}
 

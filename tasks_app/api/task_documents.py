@@ -20,8 +20,6 @@ _PHASES = ("plan", "apply")
 
 
 class PlanSummarySerializer(serializers.ModelSerializer[Plan]):
-    has_changes = serializers.SerializerMethodField()
-
     class Meta:
         model = Plan
         fields = [
@@ -35,11 +33,6 @@ class PlanSummarySerializer(serializers.ModelSerializer[Plan]):
             "created_at",
         ]
         read_only_fields = fields
-
-    def get_has_changes(self, row: Plan) -> bool:
-        return bool(
-            row.to_add or row.to_change or row.to_destroy or row.to_import or row.output_changes
-        )
 
 
 class StepSerializer(serializers.ModelSerializer[TaskStep]):

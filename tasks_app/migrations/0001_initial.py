@@ -360,6 +360,7 @@ class Migration(migrations.Migration):
                 ('to_destroy', models.PositiveIntegerField(default=0)),
                 ('to_import', models.PositiveIntegerField(default=0)),
                 ('output_changes', models.PositiveIntegerField(default=0)),
+                ('has_changes', models.BooleanField(default=False, help_text='More than the counts say: a refresh changes the state alone.')),
                 ('bundle_bytes', models.PositiveBigIntegerField(default=0)),
                 ('bundle', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='tasks_app.blob')),
                 ('json', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='tasks_app.blob')),

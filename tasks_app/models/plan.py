@@ -21,6 +21,9 @@ class Plan(models.Model):
     to_destroy = models.PositiveIntegerField(default=0)
     to_import = models.PositiveIntegerField(default=0)
     output_changes = models.PositiveIntegerField(default=0)
+    has_changes = models.BooleanField(
+        default=False, help_text="More than the counts say: a refresh changes the state alone."
+    )
     bundle_bytes = models.PositiveBigIntegerField(default=0)
     # Empty: larger than the cap (or purged); applicable only from the kept directory.
     bundle = models.ForeignKey(Blob, models.SET_NULL, null=True, related_name="+")

@@ -66,7 +66,7 @@ def task_planned(
         has_changes: whether there is anything to apply; more than the counts say, because a
             refresh or a moved block changes the state alone.
     """
-    Plan.objects.update_or_create(task=task, defaults=vars(facts))
+    Plan.objects.update_or_create(task=task, defaults={**vars(facts), "has_changes": has_changes})
     common: dict[str, Any] = {
         "plan_hash": facts.plan_hash,
         "diagnostics": diagnostics,

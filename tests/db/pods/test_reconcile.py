@@ -49,14 +49,14 @@ def program(settings, tmp_path):
         if start_time(pid):
             os.kill(pid, signal.SIGKILL)
     _wait(lambda: not any(_runs(pod) for pod in ManagedPod.objects.exclude(process_id=None)))
-    reconcile._HOSTINGS[PoolKind.LOCAL].alive(ManagedPod())  # collects the dead
 
 
 @pytest.fixture(autouse=True)
 def hosting(monkeypatch):
     hosting = LocalHosting()
     monkeypatch.setitem(reconcile._HOSTINGS, PoolKind.LOCAL, hosting)
-    return hosting
+    yield hosting
+    hosting.alive(ManagedPod())  # collects the dead
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_dead_agent_is_started_again_with_the_same_uid(program, pool):
     assert PoolToken.objects.filter(pool=pool).count() == 1, "tokens of former launches go"
 
 
-def test_another_controller_adopts_the_agent(program, pool, monkeypatch):
+def test_another_controller_adopts_the_agent(program, pool, hosting, monkeypatch):
     reconcile_pods(pool)
     pod = the_pod()
     monkeypatch.setitem(reconcile._HOSTINGS, PoolKind.LOCAL, LocalHosting())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
 from typing import Any, cast
@@ -17,6 +18,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.server")
 _django = get_asgi_application()
 
 from agents_app.hub import hub  # noqa: E402  after Django is set up
+
+# Threads that wait for the database get the interpreter back after 1 ms, not 5: a wake comes
+# through while heartbeats are computed.
+sys.setswitchinterval(0.001)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]

@@ -86,15 +86,17 @@ def _begin_work(request: HttpRequest) -> tuple[str, WorkRequest, WorkReply | Non
 async def _wait_for_work(request: HttpRequest, agent_id: str, message: WorkRequest) -> WorkReply:
     clock = asyncio.get_running_loop().time
     # Not all at once: after a restart of the server every agent polls in the same moment.
-    until = clock() + message.wait_seconds * random.uniform(0.8, 1.0)
+    until = clock() + message.wait_seconds * random.uniform(0.5, 1.0)
+    woken = False
     with hub().waiting(agent_id) as waiter:
         while True:
             # Asked again after joining the waiters: what came in between woke nobody.
             last = hub().closing or clock() >= until
-            answer = await in_thread(_look_again, request, message, last)
+            answer = await in_thread(_look_again, request, message, last, urgent=woken)
             if answer is not None:
                 return answer
             await waiter.wait(max(until - clock(), 0))
+            woken = clock() < until
 
 
 def _look_again(request: HttpRequest, message: WorkRequest, last: bool) -> WorkReply | None:
@@ -181,7 +183,9 @@ def _message_view(service: Any, message: Any) -> Any:
     """Make the handler of a lease endpoint that takes one message and answers with one."""
 
     async def handler(request: HttpRequest, lease_id: UUID) -> HttpResponse:
-        answer = await in_thread(lambda: with_lease(request, lease_id, service, message=message))
+        answer = await in_thread(
+            lambda: with_lease(request, lease_id, service, message=message), urgent=True
+        )
         return reply(answer or Empty())
 
     return handler

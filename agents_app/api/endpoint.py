@@ -34,7 +34,9 @@ Result = TypeVar("Result")
 View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 #: Small requests; what they wait for is the database.
-_SMALL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="agents-api")
+_SMALL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-api")
+#: What a person waits for: wakes and permits, never behind the heartbeats of idle agents.
+_URGENT = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-urgent")
 #: Uploads and downloads of contents.
 _BULK = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-bulk")
 
@@ -48,10 +50,13 @@ def _with_connection(function: Callable[..., Result], *args: Any) -> Result:
         connections.close_all()
 
 
-async def in_thread(function: Callable[..., Result], *args: Any, bulk: bool = False) -> Result:
+async def in_thread(
+    function: Callable[..., Result], *args: Any, bulk: bool = False, urgent: bool = False
+) -> Result:
     """Run synchronous work with the database outside the event loop."""
+    executor = _BULK if bulk else _URGENT if urgent else _SMALL
     call: Callable[..., Awaitable[Result]] = sync_to_async(
-        _with_connection, thread_sensitive=False, executor=_BULK if bulk else _SMALL
+        _with_connection, thread_sensitive=False, executor=executor
     )
     return await call(function, *args)
 

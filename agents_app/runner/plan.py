@@ -11,7 +11,13 @@ from typing import Any
 
 from agents_app.runner import bundle
 from agents_app.runner.environment import PrivateHome, build, private_home
-from agents_app.runner.errors import PlanCutOff, RunCancelled, RunnerError, StepFailed
+from agents_app.runner.errors import (
+    DirectoryInUse,
+    PlanCutOff,
+    RunCancelled,
+    RunnerError,
+    StepFailed,
+)
 from agents_app.runner.manifest import Manifest, from_json, sha256_file, to_json
 from agents_app.runner.prepare import init, manifest_of, unpack_configuration
 from agents_app.runner.process import TerraformProcess
@@ -20,6 +26,8 @@ from agents_app.schema import Artifact, Diagnostic, Outcome, PlanResult
 
 MANIFEST_FILE = "manifest.json"
 _UNPACKED_FILE = "unpacked.json"
+#: How long to wait for a directory whose plan is made, in seconds.
+_IN_USE_SECONDS = 30.0
 
 
 @dataclass
@@ -48,10 +56,18 @@ def continue_plan(run: Run, running: TerraformProcess) -> PlanOutcome:
 
     def work(home: PrivateHome) -> PlanOutcome:
         planned = _follow_plan(run, running)
-        run.directory.acquire()
+        _acquire(run)
         return _seal(run, home, planned)
 
     return _guarded(run, work, adopt=True)
+
+
+def _acquire(run: Run) -> None:
+    """Take the directory, which a former process's `show` or a passer-by may hold for a moment."""
+    try:
+        run.directory.acquire(_IN_USE_SECONDS)
+    except DirectoryInUse as error:
+        raise PlanCutOff(str(error)) from None
 
 
 def _guarded(

@@ -27,6 +27,8 @@ from uuid import UUID
 
 from agents_app.runner.errors import DirectoryInUse
 
+_ACQUIRE_PAUSE = 0.05
+
 
 @dataclass(frozen=True)
 class DirectoryFacts:
@@ -67,12 +69,25 @@ class WorkDirectory:
 
     # --- the lock -------------------------------------------------------------------------
 
-    def acquire(self) -> None:
+    def acquire(self, patience: float = 0.0) -> None:
         """Take the directory's lock.
+
+        Args:
+            patience: for how many seconds to try.
 
         Raises:
             DirectoryInUse: another process has it.
         """
+        until = time.monotonic() + patience
+        while True:
+            try:
+                return self._acquire()
+            except DirectoryInUse:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_ACQUIRE_PAUSE)
+
+    def _acquire(self) -> None:
         if self._lock is not None:
             return
         _private(self._lock_file.parent)

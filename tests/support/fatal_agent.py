@@ -1,9 +1,10 @@
-"""The real agent program, that dies at a chosen record of its journals, as at a power cut.
+"""The real agent program, that dies at a chosen moment of its work, as at a power cut.
 
-Every step of an agent is a record on disk before anything follows from it. This counts them:
+The moments are each record of a lease's journal once it is on disk, each step of a run before it
+begins, and each start of a Terraform command once it runs. This counts them:
 
-``SLIPWAY_TEST_RECORDS``  a file that gets the name of each record, one a line
-``SLIPWAY_TEST_FATAL``    the number of the record, from 1, after which the process kills itself
+``SLIPWAY_TEST_MOMENTS``  a file that gets the name of each moment, one a line
+``SLIPWAY_TEST_FATAL``    the number of the moment, from 1, at which the process kills itself
 """
 
 from __future__ import annotations
@@ -12,31 +13,56 @@ import os
 import signal
 import sys
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from django.core.management import execute_from_command_line
 
 from agents_app.agent.journal import LeaseJournal
+from agents_app.runner import process
+from agents_app.runner.run import Run
 
-RECORDS, FATAL = "SLIPWAY_TEST_RECORDS", "SLIPWAY_TEST_FATAL"
-_lock = threading.Lock()
+MOMENTS, FATAL = "SLIPWAY_TEST_MOMENTS", "SLIPWAY_TEST_FATAL"
 
 
-def _count(records: Path, fatal: int) -> None:
-    genuine = LeaseJournal.record
+class _Counter:
+    """Writes the moments down, and dies at the fatal one."""
 
-    def record(self: LeaseJournal, event: str, **facts: Any) -> None:
-        genuine(self, event, **facts)
-        with _lock:
-            with records.open("a") as file:
-                file.write(" ".join([event, str(facts.get("name", facts.get("what", "")))]) + "\n")
-            if len(records.read_text().splitlines()) == fatal:
+    def __init__(self, file: Path, fatal: int) -> None:
+        self._file, self._fatal = file, fatal
+        self._lock = threading.Lock()
+
+    def count(self, moment: str) -> None:
+        with self._lock:
+            with self._file.open("a") as file:
+                file.write(f"{moment}\n")
+            if len(self._file.read_text().splitlines()) == self._fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+
+def _watch(counter: _Counter) -> None:
+    """Put the counter around what the agent does."""
+    genuine_record, genuine_step, genuine_start = LeaseJournal.record, Run.step, process.start
+
+    def record(self: LeaseJournal, event: str, **facts: Any) -> None:
+        genuine_record(self, event, **facts)
+        counter.count(f"{event} {facts.get('what', '')}".strip())
+
+    def step(self: Run, name: str) -> AbstractContextManager[None]:
+        counter.count(f"step {name}")
+        return genuine_step(self, name)
+
+    def start(folder: Path, *arguments: Any, **options: Any) -> process.TerraformProcess:
+        started = genuine_start(folder, *arguments, **options)
+        counter.count(f"started {folder.name}")
+        return started
+
     LeaseJournal.record = record  # type: ignore[method-assign]
+    Run.step = step  # type: ignore[method-assign, assignment]
+    process.start = start
 
 
 if __name__ == "__main__":
-    _count(Path(os.environ[RECORDS]), int(os.environ.get(FATAL, "0")))
+    _watch(_Counter(Path(os.environ[MOMENTS]), int(os.environ.get(FATAL, "0"))))
     execute_from_command_line(["manage.py", "run_agent", *sys.argv[1:]])

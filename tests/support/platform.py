@@ -124,21 +124,24 @@ class Platform:
         name: str = "agent",
         *,
         pool: Pool | None = None,
+        wait: bool = True,
         fatal: int | None = None,
         **more: str,
     ) -> Agent:
-        """Start a static agent, and wait until work can be placed on it.
+        """Start a static agent.
 
         Args:
             pool: instead of the default pool.
-            fatal: the number of the journal record at which it dies; 0: it only counts them.
+            wait: until work can be placed on it.
+            fatal: the number of the moment at which it dies (`fatal_agent`); 0: it only counts.
             more: environment variables.
         """
         agent = Agent(self, name, pool or default_pool(), fatal, more)
         self.programs.append(agent.program)
         agent.program.start()
         online = ManagedPod.objects.filter(pod_uid=agent.pod_uid, phase=PodPhase.ONLINE)
-        wait_until(online.exists, f"{name} is online")
+        if wait:
+            wait_until(online.exists, f"{name} is online")
         return agent
 
     def terraforms(self) -> list[psutil.Process]:
@@ -241,24 +244,24 @@ class Agent:
         command = [sys.executable, "manage.py", "run_agent"]
         if fatal is not None:
             command = [sys.executable, "-m", "tests.support.fatal_agent"]
-            environment |= {fatal_agent.RECORDS: str(self._records), fatal_agent.FATAL: str(fatal)}
+            environment |= {fatal_agent.MOMENTS: str(self._moments), fatal_agent.FATAL: str(fatal)}
         self.program = Program(name, command, environment, self.directory / "agent.log")
 
     @property
-    def _records(self) -> Path:
-        return self.directory / "records"
+    def _moments(self) -> Path:
+        return self.directory / "moments"
 
     @property
-    def records(self) -> list[str]:
-        """The names of the journal records so far, of an agent that counts them."""
-        return self._records.read_text().splitlines() if self._records.exists() else []
+    def moments(self) -> list[str]:
+        """The names of the moments so far, of an agent that counts them."""
+        return self._moments.read_text().splitlines() if self._moments.exists() else []
 
     def has_no_leases(self) -> bool:
         """Whether nothing is left of its leases on its disk."""
         return not any((self.state / "leases").iterdir())
 
     def restart(self) -> None:
-        """Kill it and start it again on the same disk; it does not die at a record again."""
+        """Kill it and start it again on the same disk; it does not die by itself again."""
         self.program.kill()
         self.program.environment.pop(fatal_agent.FATAL, None)
         self.program.start()

@@ -1,7 +1,8 @@
 """An agent that is killed at every step: at most one apply, and nothing is lost.
 
-Every step of an agent is a record of its journal. A first run counts the records; then one
-agent for each record is killed right after it and started again on the same disk.
+A first run counts the moments of an agent's work: the records of its journal, its steps, its
+Terraform commands. Then one agent for each moment is killed at it and started again on the same
+disk.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ _AT_ONCE = 6
 
 
 class _Victim:
-    """An agent with a pool and a workspace of its own, that dies at a record."""
+    """An agent with a pool and a workspace of its own, that dies at a moment."""
 
     def __init__(self, platform: Platform, directory: Path, fatal: int) -> None:
         pool = make_pool()
         self.counter = Counter(directory / f"counter-{fatal}")
-        self.agent: Agent = platform.start_agent(f"victim-{fatal}", pool=pool, fatal=fatal)
+        self.agent: Agent = platform.start_agent(
+            f"victim-{fatal}", pool=pool, fatal=fatal, wait=False
+        )
         self.site: Site = platform.site(counting(self.counter), pool=pool)
         self.task = self.site.start()
 
@@ -36,18 +39,18 @@ class _Victim:
 
     @property
     def last_words(self) -> str:
-        return f"killed after {self.agent.records[-1]!r}"
+        return f"killed at {self.agent.moments[-1]!r}"
 
 
-def _records(platform: Platform, directory: Path) -> tuple[list[str], list[str]]:
-    """Return the records of a plan, and of an apply, of an agent that lives on."""
+def _moments(platform: Platform, directory: Path) -> tuple[list[str], list[str]]:
+    """Return the moments of a plan, and of an apply, of an agent that lives on."""
     witness = _Victim(platform, directory, 0)
     site = witness.site
     site.wait(witness.task, "apply_pending")
     wait_until(lambda: site.directory(witness.task).exists(), "the directory is kept")
-    planned = witness.agent.records
+    planned = witness.agent.moments
     site.apply(witness.task)
-    return planned, witness.agent.records[len(planned) :]
+    return planned, witness.agent.moments[len(planned) :]
 
 
 def _in_batches(numbers: range) -> Iterator[range]:
@@ -57,7 +60,7 @@ def _in_batches(numbers: range) -> Iterator[range]:
 
 def test_a_plan_survives_its_agents_death_at_every_step(platform: Platform, tmp_path: Path) -> None:
     platform.start_controller()
-    planned, _ = _records(platform, tmp_path)
+    planned, _ = _moments(platform, tmp_path)
     assert {"step unpack", "step init", "step plan", "step show", "step seal"} <= set(planned)
     for batch in _in_batches(range(1, len(planned) + 1)):
         victims = [_Victim(platform, tmp_path, number) for number in batch]
@@ -67,7 +70,9 @@ def test_a_plan_survives_its_agents_death_at_every_step(platform: Platform, tmp_
         for victim in victims:
             victim.site.wait(victim.task, "apply_pending")
             assert victim.counter.lines == [], victim.last_words
-            victim.site.apply(victim.task)
+            victim.site.confirmed(victim.task)
+        for victim in victims:
+            victim.site.wait(victim.task, "applied")
             assert victim.counter.lines == ["counted"], victim.last_words
             victim.agent.program.kill()
 
@@ -76,8 +81,8 @@ def test_an_apply_happens_at_most_once_whenever_its_agent_dies(
     platform: Platform, tmp_path: Path
 ) -> None:
     platform.start_controller()
-    planned, applied = _records(platform, tmp_path)
-    assert any(record.startswith("spawned") for record in applied)
+    planned, applied = _moments(platform, tmp_path)
+    assert {"step permit", "permit_granted", "started apply"} <= set(applied)
     first = len(planned) + 1
     for batch in _in_batches(range(first, first + len(applied))):
         victims = [_Victim(platform, tmp_path, number) for number in batch]

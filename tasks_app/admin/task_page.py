@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.text import slugify
+from rest_framework.request import Request
 
+from tasks_app.api.downloads import download
 from tasks_app.exceptions import NotFound
 from tasks_app.formats import between
 from tasks_app.models import Task, TaskStep, Workspace
@@ -214,21 +216,15 @@ def log_part(task: Task, phase: str, offset: int) -> HttpResponse:
     )
 
 
-def log_download(task: Task, phase: str) -> StreamingHttpResponse:
+def log_download(request: HttpRequest, task: Task, phase: str) -> StreamingHttpResponse:
     """Answer with the whole log as a file."""
-
-    def parts() -> Any:
-        offset = 0
-        while True:
-            part = logs.read_log(task, phase, offset)
-            if not part.data:
-                return
-            yield part.data
-            offset = part.next_offset
-
     name = f"{slugify(task.workspace.name)}-{task.number}-{phase}.log"
-    return StreamingHttpResponse(
-        parts(),
-        content_type="text/plain; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    parts = _log_parts(task, phase)
+    return download(Request(request), parts, "text/plain; charset=utf-8", name)
+
+
+def _log_parts(task: Task, phase: str) -> Iterator[bytes]:
+    offset = 0
+    while (part := logs.read_log(task, phase, offset)).data:
+        yield part.data
+        offset = part.next_offset

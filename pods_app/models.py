@@ -148,6 +148,7 @@ class ManagedPod(Identified):
 
     class Meta:
         ordering = ["pod_name"]
+        verbose_name = "pod"
         constraints = [
             models.UniqueConstraint(fields=["pool", "pod_uid"], name="pod_uid_unique_in_pool"),
             models.UniqueConstraint(
@@ -173,6 +174,7 @@ class PodSlot(models.Model):
 
     class Meta:
         ordering = ["pod", "slot_id"]
+        verbose_name = "slot"
         constraints = [
             models.UniqueConstraint(fields=["pod", "slot_id"], name="slot_unique_in_pod"),
             models.CheckConstraint(

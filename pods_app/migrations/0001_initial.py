@@ -43,6 +43,7 @@ class Migration(migrations.Migration):
                 ('process_started', models.CharField(blank=True, help_text='Against pid reuse', max_length=40)),
             ],
             options={
+                'verbose_name': 'pod',
                 'ordering': ['pod_name'],
             },
         ),
@@ -107,6 +108,7 @@ class Migration(migrations.Migration):
                 ('task', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='slots', to='tasks_app.task')),
             ],
             options={
+                'verbose_name': 'slot',
                 'ordering': ['pod', 'slot_id'],
             },
         ),

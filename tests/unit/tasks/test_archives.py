@@ -97,7 +97,11 @@ def test_too_many_too_large_too_dense():
         check(pack("a.tf", data=b"\0" * 900_000))
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar"), pack("a")[:-20]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", gzip.compress(b"no tar"), pack("a")[:-20]],
+    ids=["empty", "text", "gzip of text", "cut off"],  # gzip holds the time: no good for names
+)
 def test_what_is_no_complete_archive(content):
     with pytest.raises(ArchiveRefused):
         check(content)

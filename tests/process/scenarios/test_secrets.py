@@ -45,10 +45,12 @@ def _forms(secret: str) -> set[bytes]:
 
 
 FORMS = {(name, form) for name, secret in CANARIES.items() for form in _forms(secret)}
+#: Not a secret: the search must find it, or it searches nothing.
+CONTROL = "canary-in-plain-sight"
 
 
 def _leaks(where: str, content: bytes) -> Iterator[str]:
-    for name, form in sorted(FORMS):
+    for name, form in sorted({*FORMS, ("control", CONTROL.encode())}):
         if form in content:
             yield f"{name} as {form!r} in {where}"
 
@@ -106,7 +108,7 @@ def test_no_secret_is_found_in_any_table_answer_log_or_file(
         secret=CANARIES["credential"],
     )
     agent = platform.start_agent()
-    site = platform.site(_configuration(counter, gate))
+    site = platform.site(_configuration(counter, gate), description=CONTROL)
     site.set("secret", CANARIES["sensitive variable"], sensitive=True)
     site.set(
         "CANARY_ENVIRONMENT",
@@ -129,7 +131,9 @@ def test_no_secret_is_found_in_any_table_answer_log_or_file(
     leaks += _in_files(platform.directory / "logs", "the logs")
     for phase in ("plan", "apply"):
         leaks += _leaks(f"the {phase} log", log(task, phase).encode())
-    assert leaks == []
+    found = {leak.rpartition(" in ")[2] for leak in leaks if leak.startswith("control ")}
+    assert {"tasks_app_workspace.description", "workspaces/"} <= found
+    assert [leak for leak in leaks if not leak.startswith("control ")] == []
 
 
 def _in_tables() -> Iterator[str]:

@@ -62,12 +62,17 @@ def prepare(
             f"The work directory {base}, which the server names, cannot be used: {error.strerror}. "
             "Make it for this user, or set SLIPWAY_WORK_DIRECTORY on the server."
         ) from None
-    _clear(base)
+    _clear(base, owners.elsewhere())
     return Machine(base, engines, mirror, owners, reply.bundle_bytes_max, reply.log_bytes_max)
 
 
-def _clear(base: Path) -> None:
-    """Delete half-deleted directories and homes of runs that nobody runs."""
+def _clear(base: Path, elsewhere: set[UUID]) -> None:
+    """Delete half-deleted directories and homes of runs that nobody runs.
+
+    Args:
+        elsewhere: tasks of other agents here: one that is just restarting, its lock free, still
+            finds in its HOME what to keep out of the log.
+    """
     try:
         empty_trash(base)
     except OSError as error:
@@ -76,6 +81,8 @@ def _clear(base: Path) -> None:
     for home in list(homes.iterdir()) if homes.is_dir() else []:
         try:
             owner = WorkDirectory(base, UUID(int=0), UUID(home.name))
+            if owner.task_id in elsewhere:
+                continue
             owner.acquire()
         except (ValueError, DirectoryInUse):
             continue

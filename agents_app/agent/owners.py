@@ -67,6 +67,10 @@ class Owners:
             (self._mine / str(task_id)).touch(mode=0o600)
         return on_disk - others
 
+    def elsewhere(self) -> set[UUID]:
+        """Return the tasks whose directories another agent of this machine answers for."""
+        return {task_id for folder in self._others() for task_id in self._claims(folder)}
+
     def _forget(self, task_id: UUID) -> None:
         """Give up a claim whose directory is gone, unless it is young: made before it."""
         claim = self._mine / str(task_id)

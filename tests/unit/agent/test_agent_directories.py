@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from agents_app.agent import directories as directories_module
+from agents_app.agent import machine
 from agents_app.agent.directories import Directories
 from agents_app.agent.owners import Owners
 from agents_app.runner.workdir import WorkDirectory
@@ -163,3 +164,13 @@ def test_old_evidence_goes_and_young_stays(tmp_path, new_agent, monkeypatch):
     monkeypatch.setattr(directories_module, "QUARANTINE_SECONDS", -1.0)
     of_a.clear_quarantine()
     assert not aside.exists()
+
+
+def test_the_home_of_another_agents_run_is_left_to_it(tmp_path, new_agent):
+    (a, _), (b, _) = new_agent("a"), new_agent("b")
+    of_a, of_b = uuid4(), uuid4()
+    for owners, task_id in ((a, of_a), (b, of_b)):
+        owners.claim(task_id)
+        (tmp_path / "homes" / str(task_id)).mkdir(parents=True)
+    machine._clear(tmp_path, b.elsewhere())
+    assert [path.name for path in (tmp_path / "homes").iterdir()] == [str(of_a)]

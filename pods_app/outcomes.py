@@ -252,14 +252,18 @@ def end_reported(*, lease_id: UUID, epoch: int, pod: ManagedPod, detail: str = "
             _place_again(task, lease, actor, detail or "the agent let the apply go")
 
 
-def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
-    """The agent that had this lease is gone, or does not know it any more."""
+def lose_lease(lease_id: UUID, *, actor: Actor, cause: str, if_silent: bool = False) -> None:
+    """The agent that had this lease is gone, or does not know it any more.
+
+    Args:
+        if_silent: do nothing if its pod is heard again by now: whoever asks looked before.
+    """
     with transaction.atomic():
         found = Lease.objects.filter(pk=lease_id).first()
         if found is None:
             return
         lease = find_lease(lease_id, found.epoch, found.slot.pod, lock=True)
-        if lease.state == LeaseState.ENDED:
+        if lease.state == LeaseState.ENDED or (if_silent and not _is_silent(lease)):
             return
         task = lease.task
         permitted = lease.phase == LeasePhase.APPLY and task.status in {
@@ -292,6 +296,13 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str) -> None:
             )
 
 
+_SILENT = (PodPhase.LOST, PodPhase.GONE)
+
+
+def _is_silent(lease: Lease) -> bool:
+    return lease.slot.pod.phase in _SILENT or lease.task.status == Status.APPLY_UNKNOWN
+
+
 def return_lost_work(*, actor: Actor) -> int:
     """Return what lost and gone pods still have: level-triggered, whoever failed to before.
 
@@ -300,11 +311,10 @@ def return_lost_work(*, actor: Actor) -> int:
     Returns:
         How many leases were looked at.
     """
-    silent = [PodPhase.LOST, PodPhase.GONE]
     leases = list(
         unended()
         .filter(
-            Q(slot__pod__phase__in=silent)
+            Q(slot__pod__phase__in=_SILENT)
             | Q(phase=LeasePhase.APPLY, task__status=Status.APPLY_UNKNOWN)
         )
         .values_list("pk", "task__status")
@@ -315,6 +325,7 @@ def return_lost_work(*, actor: Actor) -> int:
             lease_id,
             actor=actor,
             cause="the agent vanished after the permit" if unknown else "its agent is lost",
+            if_silent=True,
         )
     return len(leases)
 

@@ -220,7 +220,7 @@ def pod_is_gone(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
 
 def _return_work(pod_id: UUID, actor: Actor, cause: str) -> None:
     for lease_id in list(unended().filter(slot__pod_id=pod_id).values_list("pk", flat=True)):
-        lose_lease(lease_id, actor=actor, cause=cause)
+        lose_lease(lease_id, actor=actor, cause=cause, if_silent=True)
 
 
 def set_pool_credential(

@@ -266,3 +266,16 @@ def test_the_wish_follows_a_cancel(admin):
     assert the_wish(pod).directive == "cancel"
     cancel_task(actor=admin, task_id=task.pk, force=True)
     assert the_wish(pod).directive == "kill"
+
+
+def test_work_of_a_pod_that_is_heard_again_is_not_taken_from_it(applying):
+    """Whoever returns lost work looks first and locks later; a heartbeat may come between."""
+    lease = leases.lease_of(applying)
+    outcomes.lose_lease(lease.pk, actor=SYSTEM, cause="its agent is lost", if_silent=True)
+    applying.refresh_from_db()
+    assert applying.status == Status.APPLYING
+    lease.slot.pod.phase = "lost"
+    lease.slot.pod.save()
+    outcomes.lose_lease(lease.pk, actor=SYSTEM, cause="its agent is lost", if_silent=True)
+    applying.refresh_from_db()
+    assert applying.status == Status.APPLY_UNKNOWN

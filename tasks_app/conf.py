@@ -70,7 +70,7 @@ class SlipwaySettings:
     )
 
     # Agents.
-    heartbeat_seconds: float = _setting("Time between two heartbeats of an agent", "seconds", 5.0)
+    heartbeat_seconds: float = _setting("Time between two heartbeats of an agent", "seconds", 10.0)
     poll_seconds: float = _setting("How long an agent's poll for work waits", "seconds", 25.0)
     agent_lost_seconds: float = _setting(
         "Silence after which an agent is declared lost", "seconds", 60.0

@@ -33,8 +33,9 @@ from tasks_app.transitions import record
 Result = TypeVar("Result")
 View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
-#: Small requests; what they wait for is the database.
-_SMALL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-api")
+#: Small requests; what they wait for is the database. Few: all threads share one interpreter, and
+#: each that computes delays a wake.
+_SMALL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="agents-api")
 #: What a person waits for: wakes and permits, never behind the heartbeats of idle agents.
 _URGENT = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-urgent")
 #: Uploads and downloads of contents.

@@ -23,6 +23,7 @@ from django.db.models import Subquery
 from agents_app.models import Agent, AgentToken
 from pods_app.incarnation import installation
 from pods_app.models import Installation, ManagedPod
+from pods_app.states import PodPhase
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Unauthenticated
 from tasks_app.models.base import ClockTimestamp
@@ -106,6 +107,8 @@ def _row(token: str) -> Any:  # an AgentToken with annotations
             doubt=Subquery(here.values("doubt")[:1]),
         )
         .filter(pk=token_id, revoked_at=None, expires_at__gt=ClockTimestamp())
+        # Whoever was taken for gone and is not registers again, instead of idling unheard.
+        .exclude(agent__pod__phase=PodPhase.GONE)
         .first()
     )
 

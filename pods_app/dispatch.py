@@ -41,6 +41,7 @@ from pods_app.waiting import Waiting
 from tasks_app.actors import Actor
 from tasks_app.models import Task
 from tasks_app.selectors import blocked_by
+from tasks_app.services.state import open_lock
 from tasks_app.states import Status
 from tasks_app.transitions import transition
 
@@ -83,6 +84,8 @@ def _place(task: Task) -> Waiting | None:
     # Its permit would be refused, and each refusal would cost the apply one of its placements.
     if task.status == Status.CONFIRMED and (doubt := installation().doubt):
         return waiting.doubt(doubt)
+    if task.status == Status.CONFIRMED and task.has_own_state and open_lock(task.workspace):
+        return waiting.blocked("Waits until whoever holds the lock of the state releases it")
     if lease is not None:
         return _promote(task, lease)
     for pod in candidates(task, pool):

@@ -19,7 +19,7 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import locked_state_position
+from tasks_app.services.state import locked_state_position, open_lock
 from tasks_app.states import Status
 from tasks_app.transitions import lock_task, transition
 
@@ -78,6 +78,8 @@ def grant(
             raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
         if doubt := installation().doubt:
             raise PermitRefused(doubt)
+        if own_state and open_lock(task.workspace):
+            raise PermitRefused("Somebody else holds the state's lock; the apply waits for it.")
         confirmation = task.confirmation
         if (confirmation.plan_hash, confirmation.manifest_digest) != (plan_hash, manifest_digest):
             raise PermitRefused(

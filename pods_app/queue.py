@@ -118,7 +118,8 @@ def dispatch_pass() -> int:
         if reason is None and not _has_started(entry):
             lease, reason = _try(entry.id)
             placed += lease is not None
-            room.take(entry, lease.slot.pod_id if lease else None)
+            if entry.lease is None:  # else it stays in the slot that was reserved for it
+                room.take(entry, lease.slot.pod_id if lease else None)
             if reason is not None and reason.code != waiting.Code.NO_SLOT:
                 continue  # stored by the try
         if reason is None:

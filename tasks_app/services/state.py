@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 
 from tasks_app import blobs
 from tasks_app.actors import Actor
@@ -31,7 +33,7 @@ from tasks_app.permissions import Action, require
 from tasks_app.services.state_documents import StateFacts, parse_state, with_serial
 from tasks_app.services.void_plans import void_plans_not_made_on
 from tasks_app.signals import state_unlocked_by_force
-from tasks_app.states import Status
+from tasks_app.states import Status, TaskType
 from tasks_app.transitions import lock_task, record
 
 
@@ -55,6 +57,29 @@ def locked_state_position(workspace: Workspace) -> tuple[str, int | None]:
     """Return the position and keep it: nobody moves the state before the transaction ends."""
     lock_row(workspace)
     return state_position(workspace)
+
+
+def void_moved_plans() -> int:
+    """Discard every waiting plan whose state moved, whoever failed to; returns how many."""
+    newest = StateVersion.objects.filter(workspace=OuterRef("workspace")).order_by("-serial")
+    waiting = Task.objects.filter(
+        type=TaskType.PLAN_AND_APPLY,
+        status=Status.APPLY_PENDING,
+        state_backend=Workspace.StateBackend.SLIPWAY,
+    ).annotate(
+        lineage=Subquery(newest.values("lineage")[:1]), serial=Subquery(newest.values("serial")[:1])
+    )
+    moved = {
+        workspace_id
+        for workspace_id, lineage, serial, planned_lineage, planned_serial in waiting.values_list(
+            "workspace_id", "lineage", "serial", "plan__state_lineage", "plan__state_serial"
+        )
+        if (lineage or "", serial) != (planned_lineage, planned_serial)
+    }
+    return sum(
+        void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
+        for workspace in Workspace.objects.filter(pk__in=moved)
+    )
 
 
 def read_state(version: StateVersion) -> bytes:
@@ -108,7 +133,7 @@ def store_state(
         version = append_version(
             workspace, content, facts, actor=actor, task_id=task_id, cause=cause
         )
-    void_plans_not_made_on(workspace, state_position(workspace))
+    void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
     return version
 
 
@@ -188,7 +213,7 @@ def upload_state(
         version = append_version(
             workspace, content, facts, actor=actor, task_id=None, cause=message or "uploaded"
         )
-    void_plans_not_made_on(workspace, state_position(workspace))
+    void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
     return version
 
 
@@ -214,7 +239,7 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
             task_id=None,
             cause=f"rolled back to serial {version.serial}",
         )
-    void_plans_not_made_on(workspace, state_position(workspace))
+    void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
     return new
 
 

@@ -196,13 +196,19 @@ def delete_variable(*, actor: Actor, variable: Variable) -> None:
         )
 
 
+def _in_scope(workspace: Workspace, path: str = "") -> Q:
+    """Return the condition that a variable holds for a workspace; ``path`` leads to it."""
+    return (
+        Q(**{f"{path}workspace": workspace})
+        | Q(**{f"{path}project": workspace.project_id})
+        | Q(**{f"{path}workspace": None, f"{path}project": None})
+    )
+
+
 def _effective(workspace: Workspace) -> list[Variable]:
     """Return the variables that hold for a workspace, by precedence."""
-    scope = (
-        Q(workspace=workspace) | Q(project=workspace.project_id) | Q(workspace=None, project=None)
-    )
     found: dict[tuple[str, str], Variable] = {}
-    rows = Variable.objects.filter(scope, deleted_at=None)
+    rows = Variable.objects.filter(_in_scope(workspace), deleted_at=None)
     for variable in sorted(rows, key=lambda row: _PRECEDENCE[row.scope]):
         found[variable.category, variable.key] = variable
     return list(found.values())
@@ -275,10 +281,12 @@ def shown_value(version: VariableVersion) -> str | None:
 def sensitive_values(task: Task) -> list[str]:
     """Return the values that must not appear in what the task shows.
 
-    Those of environment variables as of its creation too: they may have rotated since.
+    Of environment variables every value since its creation: a run gets the one of its own time,
+    which may have rotated or gone since.
     """
     bound = VariableVersion.objects.select_related("variable").filter(
-        pk__in=task.variables.values("version"),
+        Q(pk__in=task.variables.values("version"))
+        | (_in_scope(task.workspace, "variable__") & Q(created_at__gte=task.created_at)),
         sensitive=True,
         variable__category=Category.ENVIRONMENT,
     )

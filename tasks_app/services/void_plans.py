@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db import transaction
 
 from tasks_app.actors import Actor
@@ -13,11 +15,14 @@ from tasks_app.transitions import lock_task, transition
 Position = tuple[str, int | None]
 
 
-def void_plans_not_made_on(workspace: Workspace, position: Position) -> int:
+def void_plans_not_made_on(workspace: Workspace, position: Callable[[], Position]) -> int:
     """Discard waiting plans that were made on another state; returns how many.
 
     Called after the version is committed: a confirmation that comes between is refused by its
     own check, and a permit by its own.
+
+    Args:
+        position: reads the present position and keeps it; called under each task's lock.
     """
     waiting = Task.objects.filter(
         workspace=workspace,
@@ -28,7 +33,7 @@ def void_plans_not_made_on(workspace: Workspace, position: Position) -> int:
     voided = 0
     for task_id in waiting.values_list("pk", flat=True):
         with transaction.atomic():
-            voided += void_if_moved(lock_task(task_id), position)
+            voided += void_if_moved(lock_task(task_id), position())
     return voided
 
 

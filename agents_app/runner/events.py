@@ -18,6 +18,7 @@ _BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 _SILENT = {"version", "planned_change", "resource_drift", "outputs"}
 _READ_BYTES = 1 << 20
 _DIAGNOSTICS_MAX = 100
+_DUMP = b'"Emergency state dump"'
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"^(Error|Warning): (.+)$")
 _PLACE = re.compile(r"^on (?P<file>\S+) line (?P<line>\d+)")
@@ -99,7 +100,9 @@ class EventStream(_Lines):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("@message"), str):
             # Not one of Terraform's messages, for example a crash.
-            if line.strip():
+            if _DUMP in line:  # the disk was full, or Terraform was killed, within the state
+                yield "Emergency state dump (cut off)\n"
+            elif line.strip():
                 yield line.decode(errors="replace") + "\n"
             return
         kind = event.get("type", "")

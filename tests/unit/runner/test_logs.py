@@ -168,6 +168,16 @@ def test_strange_messages_do_not_stop_it(tmp_path: Path, line: bytes) -> None:
     assert text.endswith("after\n") or "no end of line" in text
 
 
+def test_a_state_whose_dump_was_cut_off_stays_out_of_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "stdout"
+    path.write_text(
+        '{"@level":"error","@message":"Emergency state dump","state":{"password":"hunt'
+        '\n{"@level":"error","@message":"Emergency state dump","state":{"password":"hunt'
+    )
+    text = "".join(EventStream(path).read(last=True))
+    assert text == "Emergency state dump (cut off)\n" * 2
+
+
 def test_diagnostics_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "stdout"
     path.write_bytes(_EVENTS[4] * 1000)

@@ -16,8 +16,10 @@ inherits the descriptor, so its directory is never taken over.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ from pathlib import Path
 from uuid import UUID
 
 from agents_app.runner.errors import DirectoryInUse
+
+log = logging.getLogger("agent.runner")
 
 _ACQUIRE_PAUSE = 0.05
 
@@ -157,7 +161,7 @@ class WorkDirectory:
         if self.exists:
             trash = _private(self.base / "trash") / f"{self.task_id}-{uuid.uuid4().hex[:8]}"
             self.path.rename(trash)
-            _delete(trash)
+            delete_tree(trash)
 
     def touch(self) -> None:
         """Note that the directory is in use now."""
@@ -188,22 +192,42 @@ def _private(path: Path) -> Path:
     return path
 
 
-def _delete(path: Path) -> None:
-    """Delete a tree without following links; modules may be read-only."""
+def delete_tree(path: Path) -> None:
+    """Delete a tree without following links, whatever its modes; others may delete it as well.
 
-    def writable(function, name, _error):
-        os.chmod(os.path.dirname(name), 0o700)
-        function(name)
+    Raises:
+        OSError: something of it stays.
+    """
+    tried: set[str] = set()
 
-    shutil.rmtree(path, onerror=writable)
+    def once_more(function, name, error):
+        if isinstance(error[1], FileNotFoundError):
+            return
+        if name in tried:
+            raise error[1]
+        tried.add(name)
+        try:
+            os.chmod(os.path.dirname(name), 0o700)
+            if stat.S_ISDIR(os.lstat(name).st_mode):
+                os.chmod(name, 0o700)
+            if function in (os.unlink, os.rmdir):
+                function(name)
+            else:  # a folder that could not be read
+                shutil.rmtree(name, onerror=once_more)
+        except FileNotFoundError:
+            return
+
+    shutil.rmtree(path, onerror=once_more)
 
 
 def empty_trash(base: Path) -> None:
-    """Delete what a former process left half-deleted."""
+    """Delete what a former process left half-deleted; what cannot go yet waits for the next."""
     trash = base / "trash"
-    if trash.is_dir():
-        for path in trash.iterdir():
-            _delete(path)
+    for path in list(trash.iterdir()) if trash.is_dir() else []:
+        try:
+            delete_tree(path)
+        except OSError as error:
+            log.warning("%s stays: %s", path, error)
 
 
 def directories(base: Path) -> Iterator[DirectoryFacts]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from agents_app.runner.errors import DirectoryInUse
-from agents_app.runner.workdir import WorkDirectory, directories, empty_trash
+from agents_app.runner.workdir import WorkDirectory, delete_tree, directories, empty_trash
 
 _WORKSPACE, _TASK = uuid4(), uuid4()
 
@@ -150,3 +153,64 @@ def test_no_descriptor_leaks_when_the_lock_is_taken(tmp_path: Path) -> None:
             _directory(tmp_path).acquire()
     assert len(os.listdir("/proc/self/fd")) == before
     owner.release()
+
+
+_NOBODY = 65534
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """Yield a folder of a user whom modes bind; root becomes one for the test."""
+    folder, root = Path(tempfile.mkdtemp()), os.geteuid() == 0
+    if root:
+        os.chown(folder, _NOBODY, _NOBODY)
+        os.seteuid(_NOBODY)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400])
+def test_a_folder_that_nobody_may_read_goes_too(unprivileged: Path, mode: int) -> None:
+    shut = unprivileged / "trash" / "half" / "shut"
+    (shut / "shut").mkdir(parents=True)
+    (shut / "shut" / "file").touch()
+    for folder in (shut / "shut", shut, shut.parent):
+        folder.chmod(mode)
+    empty_trash(unprivileged)
+    assert not list((unprivileged / "trash").iterdir())
+
+
+def test_two_may_delete_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").touch()
+    unlink = os.unlink
+
+    def late(*args, **kwargs):
+        unlink(*args, **kwargs)
+        unlink(*args, **kwargs)  # the other one was faster
+
+    monkeypatch.setattr(os, "unlink", late)
+    delete_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+    delete_tree(tmp_path / "tree")
+
+
+def test_what_cannot_go_keeps_no_agent_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "trash" / name).mkdir(parents=True)
+    rmdir = os.rmdir
+
+    def refuse(path, *args, **kwargs):
+        if Path(path).name == "a":
+            raise PermissionError("immutable")
+        rmdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    empty_trash(tmp_path)
+    assert [path.name for path in (tmp_path / "trash").iterdir()] == ["a"]

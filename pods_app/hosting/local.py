@@ -8,6 +8,7 @@ environment.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from pathlib import Path
 from django.conf import settings
 
 from pods_app.models import ManagedPod
+
+log = logging.getLogger(__name__)
 
 #: What an agent may inherit: enough to find programs and speak to people.
 _INHERITED = (
@@ -123,8 +126,16 @@ class LocalHosting:
         return lines[-1].strip()[-_LAST_WORDS_MAX:] if lines else ""
 
     def forget(self, pod: ManagedPod) -> None:
-        """Remove the agent's journal and identity; its log stays for whoever wonders."""
-        shutil.rmtree(_state(pod), ignore_errors=True)
+        """Remove the agent's journal and identity; its log stays for whoever wonders.
+
+        A state that never reached the server stays too, with all that explains it.
+        """
+        state = _state(pod)
+        saved = next(state.rglob("*.tfstate"), None)
+        if saved is not None:
+            log.error("pod %s is gone and left a Terraform state at %s", pod.pod_name, saved)
+        else:
+            shutil.rmtree(state, ignore_errors=True)
 
     def _collect(self) -> None:
         for pid, process in list(self._children.items()):

@@ -31,7 +31,8 @@ from config.processes import Child, Failed
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _READY_SECONDS = 60
-#: How long a running apply may take to end after Ctrl+C; a second Ctrl+C cuts it.
+#: How long a running apply may take to end after Ctrl+C; a second one interrupts it, a third
+#: cuts it.
 _DRAIN_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 
@@ -50,6 +51,7 @@ class Platform:
     token: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     impatient: threading.Event = field(default_factory=threading.Event)
+    cut: threading.Event = field(default_factory=threading.Event)
     _children: list[Child] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -172,10 +174,10 @@ class Platform:
             if child not in web:
                 child.stop(_STOP_SECONDS)
         # The controller told the agents to end; they still need the server to report.
-        processes.end_descendants(_DRAIN_SECONDS, self.impatient, spare=web)
+        processes.end_descendants(_DRAIN_SECONDS, self.impatient, self.cut, say=self.say, spare=web)
         for child in web:
             child.stop(_STOP_SECONDS)
-        processes.end_descendants(1, self.impatient)
+        processes.end_descendants(1, self.impatient, self.cut, say=self.say)
         self._children.clear()
         if "DATABASE_URL" not in os.environ:
             try:
@@ -202,9 +204,11 @@ class Platform:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM ask for an end, and a second one for a quick end."""
+        """Let SIGINT and SIGTERM ask for an end, a second one for a quick end, a third for now."""
 
         def ask(number: int, frame: FrameType | None) -> None:
+            if self.impatient.is_set():
+                self.cut.set()
             if self.stop.is_set():
                 self.impatient.set()
             self.stop.set()

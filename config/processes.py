@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import psutil
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LOG_LINES = 20
-_LAST_SECONDS = 10.0
+#: How long interrupted applies may take to stop what they do and save their state.
+_INTERRUPT_SECONDS = 60.0
 _POSTGRES = "postgres"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -108,22 +109,39 @@ def start(
 
 
 def end_descendants(
-    patience: float, hurry: threading.Event, *, spare: Sequence[Child] = ()
+    patience: float,
+    hurry: threading.Event,
+    cut: threading.Event,
+    *,
+    say: Callable[[str], None],
+    spare: Sequence[Child] = (),
 ) -> None:
     """Wait for what is left of the descendants, then end it. PostgreSQL is left alone.
+
+    Only agents are signalled, and each sends Terraform its one SIGINT: a second signal, or one
+    to a provider or supervisor, would lose the resource that is being made.
 
     Args:
         patience: seconds in which they may end by themselves (a running apply).
         hurry: set when somebody does not want to wait that long.
+        cut: set when somebody does not want to wait for interrupted applies either.
+        say: tells people what is done to a running Terraform.
         spare: children that go on, with all of theirs.
     """
     if _wait_for_none(spare, patience, hurry):
         return
-    for process in _descendants(spare):
-        # SIGINT lets Terraform save its state; SIGTERM ends the agents.
-        _signal(process, signal.SIGINT if _is_terraform(process) else signal.SIGTERM)
-    _wait_for_none(spare, _LAST_SECONDS, threading.Event())
-    for process in _descendants(spare):
+    if any(_is_supervisor(process) for process in _descendants(spare)):
+        say("Interrupting Terraform, which saves its state; Ctrl+C again cuts it")
+    for agent in filter(_is_agent, psutil.Process().children()):
+        # Two signals mean hurry, however many it had. They differ, or might count as one.
+        _signal(agent, signal.SIGTERM)
+        _signal(agent, signal.SIGINT)
+    if _wait_for_none(spare, _INTERRUPT_SECONDS, cut):
+        return
+    rest = _descendants(spare)
+    if any(_is_supervisor(process) for process in rest):
+        say("A running Terraform was CUT: compare its workspace with what really exists")
+    for process in rest:
         _signal(process, signal.SIGKILL)
     _wait_for_none(spare, 1, threading.Event())
 
@@ -166,11 +184,19 @@ def _collect(pid: int) -> None:
         pass
 
 
-def _is_terraform(process: psutil.Process) -> bool:
+def _is_agent(process: psutil.Process) -> bool:
+    return "run_agent" in _words(process)
+
+
+def _is_supervisor(process: psutil.Process) -> bool:
+    return "slipway-supervisor" in _words(process)
+
+
+def _words(process: psutil.Process) -> list[str]:
     try:
-        return process.name() in {"terraform", "tofu"}
-    except psutil.NoSuchProcess:
-        return False
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

@@ -49,7 +49,6 @@ class LocalHosting:
     def __init__(self) -> None:
         # Kept so that dead ones are collected and Python does not warn of running ones.
         self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._asked: set[tuple[int, str]] = set()
 
     def here(self) -> str:
         return socket.gethostname()
@@ -59,6 +58,7 @@ class LocalHosting:
         if self.alive(pod):
             return
         self.renew(pod, token)
+        _forget_requests(pod)
         directory = _directory(pod)
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {
@@ -97,9 +97,7 @@ class LocalHosting:
         """Ask the agent once to drain and end: a second signal would mean hurry."""
         if not self.alive(pod) or not pod.process_id:
             return False
-        process = (pod.process_id, pod.process_started)
-        if process not in self._asked:
-            self._asked.add(process)
+        if _first_request(pod):
             os.kill(pod.process_id, signal.SIGTERM)
         return True
 
@@ -130,6 +128,7 @@ class LocalHosting:
 
         A state that never reached the server stays too, with all that explains it.
         """
+        _forget_requests(pod)
         state = _state(pod)
         saved = next(state.rglob("*.tfstate"), None)
         if saved is not None:
@@ -151,6 +150,23 @@ def _directory(pod: ManagedPod) -> Path:
 def _state(pod: ManagedPod) -> Path:
     # By UID: a pod that takes the name of a former one must not find the other's journal.
     return _directory(pod) / pod.pod_uid
+
+
+def _first_request(pod: ManagedPod) -> bool:
+    """Note that the agent is asked to end; False if it was, perhaps by a former controller."""
+    directory = _directory(pod)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        (directory / f"asked-{pod.process_id}-{pod.process_started}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _forget_requests(pod: ManagedPod) -> None:
+    """Remove the notes about processes that are no more."""
+    for note in _directory(pod).glob("asked-*"):
+        note.unlink(missing_ok=True)
 
 
 def _log(pod: ManagedPod) -> Path:

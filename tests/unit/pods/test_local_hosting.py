@@ -1,10 +1,12 @@
 """Local pods: what is kept of an agent, and how often it is asked to end."""
 
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 
-from pods_app.hosting.local import LocalHosting
+from pods_app.hosting.local import LocalHosting, start_time
 from pods_app.models import ManagedPod
 
 
@@ -29,3 +31,15 @@ def test_without_one_everything_goes(pod, tmp_path):
     (tmp_path / "local-0" / "uid" / "leases").mkdir()
     LocalHosting().forget(pod)
     assert not (tmp_path / "local-0" / "uid").exists()
+
+
+def test_another_controller_asks_no_second_time(pod, tmp_path, monkeypatch):
+    """A second signal would make the agent interrupt Terraform."""
+    pod.process_id, pod.process_started = os.getpid(), start_time(os.getpid())
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda *signal: sent.append(signal))
+    for _ in range(2):
+        assert LocalHosting().delete(pod)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
+    LocalHosting().forget(pod)
+    assert list((tmp_path / "local-0").iterdir()) == []

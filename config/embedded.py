@@ -41,7 +41,7 @@ VERSION = 18
 SYSTEM_USER = "pgserver"
 
 _SETTINGS = {
-    "listen_addresses": "",  # a socket in the data directory only
+    "listen_addresses": "",  # a socket only, in the data directory or another private folder
     "unix_socket_permissions": "0777",  # agents and tests may be other users; the folder guards
     "max_connections": "200",
     "shared_buffers": "64MB",
@@ -106,8 +106,8 @@ def start(wanted: Path, *, throw_away: bool = False) -> str:
                 user=user,
             )
         socket = find_suitable_socket_dir(directory, Path("/var/tmp"))
-        if user and socket != directory:
-            shutil.chown(socket, user, user)
+        if socket != directory:
+            _guard(socket, user)
         settings = _SETTINGS | (_THROW_AWAY if throw_away else {})
         options = [f"-k '{socket}'", *(f"-c {name}='{value}'" for name, value in settings.items())]
         _run(
@@ -127,6 +127,31 @@ def start(wanted: Path, *, throw_away: bool = False) -> str:
     except Exception as error:
         raise EmbeddedError(f"PostgreSQL did not start: {error}\n{_log_end(directory)}") from error
     return url(wanted)
+
+
+def _guard(folder: Path, user: str | None) -> None:
+    """Close a folder below /var/tmp to others: whoever reaches the socket is a superuser.
+
+    Args:
+        user: who PostgreSQL runs as, if not this user.
+
+    Raises:
+        EmbeddedError: somebody else made the folder.
+    """
+    account = pwd.getpwnam(user) if user else None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise EmbeddedError(f"{folder} is no folder of this user ({error}); remove it.") from None
+    try:
+        owner = os.fstat(descriptor).st_uid
+        if owner not in {os.geteuid(), account.pw_uid if account else os.geteuid()}:
+            raise EmbeddedError(f"{folder} belongs to user {owner}; remove it.")
+        if account:
+            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
 
 
 def stop(wanted: Path) -> None:

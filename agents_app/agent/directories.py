@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from uuid import UUID
 
 from agents_app.agent.owners import Owners
 from agents_app.runner.errors import DirectoryInUse
-from agents_app.runner.workdir import WorkDirectory, tree_bytes
+from agents_app.runner.workdir import WorkDirectory, delete_tree, tree_bytes
 from agents_app.schema import DirectoryReport
 
 log = logging.getLogger("agent.directories")
@@ -109,6 +108,6 @@ class Directories:
         for path in list(aside.iterdir()) if aside.is_dir() else []:
             try:
                 if time.time() - path.lstat().st_ctime > QUARANTINE_SECONDS:
-                    shutil.rmtree(path)
+                    delete_tree(path)
             except OSError as error:
                 log.warning("%s stays: %s", path, error)

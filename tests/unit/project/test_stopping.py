@@ -1,8 +1,11 @@
 """Stopping the platform: the agents are signalled, and what they run gets its one SIGINT."""
 
 import os
+import signal
 import subprocess
 import sys
+
+from config.launch import Platform
 
 #: Notes every signal in a file; "terraform" ends a while after its first SIGINT.
 NOTES = """
@@ -93,3 +96,12 @@ def test_whoever_cannot_wait_is_told_that_terraform_was_cut(tmp_path):
     said = _stop(tmp_path, "stubborn")
     assert (tmp_path / "terraform").read_text() == "SIGINT\n"
     assert "CUT" in said and "left []" in said
+
+
+def test_each_signal_asks_for_more(tmp_path):
+    platform = Platform(tmp_path, 0, say=print)
+    asked = (platform.stop, platform.impatient, platform.cut)
+    with platform._signals():
+        for number in (1, 2, 3):
+            signal.raise_signal(signal.SIGINT)
+            assert [event.is_set() for event in asked] == [n <= number for n in (1, 2, 3)]

@@ -167,14 +167,16 @@ class Server:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         read: float = READ_SECONDS,
+        stream: bool = False,
     ) -> Iterator[httpx.Response]:
-        """Send a request until it is answered, for the body to read.
+        """Send a request until it is answered whole, for the body to read.
 
         Args:
             content: makes the request's body anew for each attempt.
             read: how long the server may be silent, in seconds.
+            stream: leave the answer's body, which may be large and be cut off, to the caller.
         """
-        response = self._answer(method, path, content, patience, params, headers, read)
+        response = self._answer(method, path, content, patience, params, headers, read, stream)
         try:
             yield response
         finally:
@@ -189,6 +191,7 @@ class Server:
         params: Mapping[str, Any] | None,
         headers: Mapping[str, str] | None,
         read: float,
+        stream: bool,
     ) -> httpx.Response:
         begun, attempt = time.monotonic(), 0
         while True:
@@ -202,7 +205,7 @@ class Server:
                     headers={**(headers or {}), "Authorization": f"Bearer {token}"},
                     timeout=_timeout(read),
                 )
-                response = self._http.send(request, stream=True)
+                response = self._http.send(request, stream=stream)
             except httpx.HTTPError as error:
                 why = f"{type(error).__name__}: {error}"
             else:

@@ -12,6 +12,7 @@ in seconds since the machine's boot, as processes have theirs.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -58,7 +59,10 @@ class LeaseJournal:
         """Store a fact; it is on disk when this returns."""
         line = _line(event, facts)
         with self._lock:
-            os.write(self._file, line)
+            written = os.write(self._file, line)
+            if written < len(line):  # a full disk: half a fact would hide all that follow it
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if event not in _FOLLOWED:
                 os.fdatasync(self._file)
             self._events.append(json.loads(line))

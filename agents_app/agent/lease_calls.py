@@ -80,7 +80,12 @@ class LeaseCalls:
         digest = hashlib.sha256()
         with (
             self._server.send(
-                "GET", self._path + what, lambda: None, self._downloading, params=self._epoch
+                "GET",
+                self._path + what,
+                lambda: None,
+                self._downloading,
+                params=self._epoch,
+                stream=True,
             ) as response,
             destination.open("wb") as file,
         ):

@@ -20,8 +20,11 @@ from agents_app.runner.run import Run
 from agents_app.schema import Outcome
 
 _PAUSE_SECONDS = 0.05
+#: How long another agent's look at a directory may hold its lock.
+_SWEEP_SECONDS = 5.0
 _PLAN_CUT_OFF = "the agent was restarted before Terraform began to plan"
 _APPLY_CUT_OFF = "The agent was restarted before the apply began."
+_APPLY_UNKNOWN = "The agent was cut off; how the apply ended is not known."
 
 
 def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | ApplyOutcome:
@@ -50,6 +53,12 @@ def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | Apply
 def _never_began(run: Run) -> PlanOutcome | ApplyOutcome:
     if run.job.plan is None:
         return PlanOutcome(Outcome.INTERRUPTED, _PLAN_CUT_OFF)
+    until = time.monotonic() + _SWEEP_SECONDS
+    while not _acquired(run):
+        if time.monotonic() > until:
+            # Somebody works in there: perhaps what a damaged journal does not name any more.
+            return ApplyOutcome(Outcome.INTERRUPTED, _APPLY_UNKNOWN)
+        time.sleep(_PAUSE_SECONDS)
     return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
 
 
@@ -73,9 +82,7 @@ def _resume_apply(run: Run, event: Mapping[str, Any]) -> ApplyOutcome:
     if same_life and run.directory.locked and (run.directory.run / event["folder"]).is_dir():
         # Nobody holds the lock, and the supervisor never came to write its file.
         return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
-    return ApplyOutcome(
-        Outcome.INTERRUPTED, "The agent was cut off; how the apply ended is not known."
-    )
+    return ApplyOutcome(Outcome.INTERRUPTED, _APPLY_UNKNOWN)
 
 
 def _process(run: Run, event: Mapping[str, Any]) -> TerraformProcess | None:

@@ -77,6 +77,20 @@ def test_trouble_is_survived(agent, fake, trouble):
     assert len(fake.calls) == 4
 
 
+class _CutOff(httpx.SyncByteStream):
+    """A body that breaks off after its headers came."""
+
+    def __iter__(self):
+        yield b"{"
+        raise httpx.ReadError("cut")
+
+
+def test_an_answer_that_is_cut_off_after_its_headers_is_asked_for_again(agent, fake):
+    fake.refuse = answers(httpx.Response(200, stream=_CutOff()))
+    assert end(agent, fake).ended
+    assert len(fake.calls) == 2
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 422])
 def test_a_refusal_is_the_last_word(agent, fake, status):
     fake.refuse = answers(problem(status, "stale-lease", hint=7))

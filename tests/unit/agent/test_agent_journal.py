@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from agents_app.agent.identity import Identity
@@ -103,3 +105,16 @@ def test_a_second_agent_on_the_same_directory_is_refused(tmp_path):
     with pytest.raises(AgentError, match="Another agent works with"):
         Identity(tmp_path)
     assert first.pod_uid
+
+
+def test_half_a_fact_on_a_full_disk_is_none(tmp_path, monkeypatch):
+    journal = LeaseJournal(tmp_path / "one")
+    journal.record("lease", epoch=3)
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, line: write(file, line[:5]))
+        with pytest.raises(OSError, match="No space"):
+            journal.record("spawning", what="apply")
+    journal.record("over")
+    assert [event["event"] for event in LeaseJournal(tmp_path / "one").events] == ["lease", "over"]
+    assert [event["event"] for event in journal.events] == ["lease", "over"]

@@ -1,0 +1,21 @@
+"""Where there is room: pools, pods, slots, leases, permits, work directories."""
+
+from pods_app.models.installation import Installation
+from pods_app.models.lease import ApplyPermit, Lease
+from pods_app.models.pod import ManagedPod, PodSlot
+from pods_app.models.pool import Pool, PoolAssignment, PoolCredential, PoolToken, TaskPlacement
+from pods_app.models.work_directory import WorkDirectory
+
+__all__ = [
+    "ApplyPermit",
+    "Installation",
+    "Lease",
+    "ManagedPod",
+    "PodSlot",
+    "Pool",
+    "PoolAssignment",
+    "PoolCredential",
+    "PoolToken",
+    "TaskPlacement",
+    "WorkDirectory",
+]

@@ -1,0 +1,90 @@
+"""Pools, what belongs to them, and who uses which."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from pods_app.states import PoolKind
+from tasks_app.models import Project, Task, Workspace
+from tasks_app.models.base import Identified
+from tasks_app.models.project import AbstractCredential
+
+
+class Pool(Identified):
+    """A set of pods that run the tasks of certain projects."""
+
+    name = models.SlugField(max_length=60, unique=True)
+    kind = models.CharField(max_length=10, choices=PoolKind, default=PoolKind.STATIC)
+    is_default = models.BooleanField(default=False)
+    projects = models.ManyToManyField(
+        Project,
+        blank=True,
+        related_name="pools",
+        help_text="The projects that may use it. Empty: every project.",
+    )
+    slots_per_pod = models.PositiveSmallIntegerField(default=3)
+    min_pods = models.PositiveSmallIntegerField(
+        default=1, help_text="Pods the controller keeps running in a pool of local processes."
+    )
+    frozen = models.BooleanField(default=False, editable=False)
+    proxy = models.JSONField(
+        default=dict, blank=True, help_text="HTTP_PROXY, HTTPS_PROXY, NO_PROXY for its runs."
+    )
+    ca_bundle = models.TextField(blank=True, help_text="PEM certificates its runs trust.")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=Q(is_default=True), name="one_default_pool"
+            ),
+            models.CheckConstraint(condition=Q(slots_per_pod__gte=1), name="pool_has_slots"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PoolCredential(AbstractCredential):
+    """A credential given to every run in a pool."""
+
+    pool = models.ForeignKey(Pool, models.CASCADE, related_name="credentials")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pool", "kind", "host"], name="one_credential_per_pool_and_host"
+            )
+        ]
+
+
+class PoolToken(Identified):
+    """Lets agents register in a pool. Only the hash is stored."""
+
+    pool = models.ForeignKey(Pool, models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=100)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, editable=False, related_name="+"
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PoolAssignment(models.Model):
+    """The pool of a workspace; without one it uses the default pool."""
+
+    workspace = models.OneToOneField(
+        Workspace, models.CASCADE, primary_key=True, related_name="pool_assignment"
+    )
+    pool = models.ForeignKey(Pool, models.PROTECT, related_name="assignments")
+
+
+class TaskPlacement(models.Model):
+    """The pool a task was created for."""
+
+    task = models.OneToOneField(Task, models.CASCADE, primary_key=True, related_name="placement")
+    pool = models.ForeignKey(Pool, models.PROTECT, related_name="placements")

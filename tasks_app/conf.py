@@ -97,6 +97,16 @@ class SlipwaySettings:
         60.0,
     )
 
+    # Warm-ups.
+    warmup_seconds: float = _setting(
+        "How long a warm-up counts as ready unless its agent renews it", "seconds", 1800.0
+    )
+    hold_bytes_max: int = _setting(
+        "Memory that the held applies of one agent may use together; 0 holds none",
+        "bytes",
+        512 * MIB,
+    )
+
     # What is kept how long.
     finished_directory_seconds: float = _setting(
         "How long the work directory of a finished task stays", "seconds", 3600.0

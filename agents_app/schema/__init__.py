@@ -18,6 +18,7 @@ GET    leases/<id>/artifacts/<kind>           a stored artifact
 PUT    leases/<id>/artifacts/<kind>           an :class:`Artifact`, header ``Slipway-Digest``
 PUT    leases/<id>/log?phase=&offset=         redacted UTF-8 log bytes -> :class:`LogReply`
 POST   leases/<id>/progress                   :class:`ProgressRequest` -> :class:`Empty`
+POST   leases/<id>/warmup                     :class:`WarmupReport` -> :class:`Empty`
 POST   leases/<id>/permit                     :class:`PermitRequest` -> :class:`PermitReply`
 POST   leases/<id>/finish                     :class:`FinishRequest` -> :class:`FinishReply`
 POST   leases/<id>/ended                      :class:`EndedRequest` -> :class:`Empty`
@@ -46,6 +47,7 @@ from agents_app.schema.life import (
     Problem,
     ProgressRequest,
     Step,
+    WarmupReport,
 )
 from agents_app.schema.vocabulary import (
     API_PREFIX,
@@ -112,6 +114,7 @@ __all__ = [
     "StateBackend",
     "Step",
     "Variable",
+    "WarmupReport",
     "WorkReply",
     "WorkRequest",
 ]

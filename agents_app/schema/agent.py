@@ -45,6 +45,7 @@ class RegisterReply(Message):
     poll_seconds: float
     bundle_bytes_max: int
     log_bytes_max: int
+    hold_bytes_max: int  # memory that held applies may use together
 
 
 class LeaseReport(Message):

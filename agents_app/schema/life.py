@@ -42,6 +42,7 @@ class PermitRequest(Message):
     manifest_digest: str
     path: ApplyPath
     path_reason: str = Field(default="", max_length=500)  # why not a faster one; shown at once
+    environment_digest: str = ""  # of the job whose environment Terraform has
 
 
 class PermitReply(Message):
@@ -77,6 +78,17 @@ class PlanResult(Message):
     output_changes: int
     state_lineage: str  # "" where the state is empty or the backend is foreign
     state_serial: int | None
+    providers: list[str] = Field(default_factory=list)  # as in the heartbeat
+
+
+class WarmupReport(Message):
+    """What lies ready for an apply, told whenever it changes. Repeating it is safe."""
+
+    ready: bool  # the directory is proven to be that of the reviewed plan
+    held: bool = False  # and Terraform waits at its gate
+    restored: bool = False  # from the server's copy, not the plan's own directory
+    reason: str = Field(default="", max_length=500)  # why not ready, or not held
+    permanent: bool = False  # not ready, and another attempt can do no better
 
 
 class FinishRequest(Message):

@@ -25,7 +25,8 @@ class Directive(StrEnum):
     """What the server wants of a lease now. Level-triggered: always the whole wish."""
 
     PLAN = "plan"
-    HOLD = "hold"  # keep the directory, run nothing
+    WARMUP = "warmup"  # make a directory ready for the apply, then as hold
+    HOLD = "hold"  # keep the directory ready, and Terraform started but held at its gate
     APPLY = "apply"
     CANCEL = "cancel"  # interrupt Terraform once, wait for it, then finish
     KILL = "kill"  # a forced cancel: SIGKILL Terraform's whole session
@@ -36,6 +37,7 @@ class Phase(StrEnum):
     """A phase of a task's run, also the name of its log."""
 
     PLAN = "plan"
+    WARMUP = "warmup"
     APPLY = "apply"
 
 
@@ -44,7 +46,9 @@ class Activity(StrEnum):
 
     STARTING = "starting"
     PLANNING = "planning"
-    HOLDING = "holding"
+    WARMING = "warming"
+    HOLDING = "holding"  # the directory is there, nothing runs
+    HELD = "held"  # Terraform waits at its gate
     PREPARING = "preparing"
     APPLYING = "applying"
     FINISHED = "finished"  # result known to the agent, not yet acknowledged by the server
@@ -76,5 +80,7 @@ class Outcome(StrEnum):
 class ApplyPath(StrEnum):
     """The way an apply got its directory, fastest first."""
 
-    KEPT = "kept"
-    NORMAL = "normal"
+    HELD = "held"  # Terraform was started before the confirmation
+    KEPT = "kept"  # the plan's own directory
+    WARMED = "warmed"  # restored and verified before the confirmation
+    NORMAL = "normal"  # restored after it

@@ -74,11 +74,12 @@ class Job(Message):
     backend: StateBackend | None  # None: the configuration's own backend
     plan: PlanReference | None  # present for an apply
     lock_timeout_seconds: int
+    environment_digest: str  # SHA-256 of what the run is given; its state password is made for it
 
 
 class Assignment(Message):
     """The server's wish for one lease. ``job`` comes with what has something to run: all but
-    ``hold`` and ``end``; an agent that restarted needs it to stop a run, too."""
+    ``end``; an agent that restarted needs it to stop a run, too."""
 
     lease_id: UUID
     epoch: int
@@ -90,9 +91,13 @@ class Assignment(Message):
 
 
 class KnownAssignment(Message):
+    """``environment_digest`` is that of the job the agent has for it, "" without one: a warm-up
+    or a hold that has none, or another than the server would give it now, gets a new job."""
+
     lease_id: UUID
     epoch: int
     directive: Directive
+    environment_digest: str = ""
 
 
 class WorkRequest(Message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -63,6 +65,7 @@ def _job(
 ) -> Job:
     task, workspace = lease.task, lease.task.workspace
     variables, environment = _variables(task)
+    credentials = list((shared | _project_credentials(workspace)).values())
     return Job(
         task_id=task.pk,
         workspace_id=workspace.pk,
@@ -78,13 +81,21 @@ def _job(
         replace=task.replace,
         variables=variables,
         environment=environment,
-        credentials=list((shared | _project_credentials(workspace)).values()),
+        credentials=credentials,
         proxy=pool.proxy,
         ca_bundle=pool.ca_bundle,
         backend=_backend(lease),
         plan=_plan_reference(plan) if plan else None,
         lock_timeout_seconds=settings.SLIPWAY.state_lock_timeout_seconds,
+        environment_digest=_digest(pool, variables, environment, credentials),
     )
+
+
+def _digest(pool: Pool, *given: Iterable[Variable | EnvironmentVariable | Credential]) -> str:
+    """Return the SHA-256 of what a run is given beside its plan and its state password."""
+    values = [[one.model_dump() for one in kind] for kind in given]
+    document = json.dumps([pool.proxy, pool.ca_bundle, *values], sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
 def _variables(task: Task) -> tuple[list[Variable], list[EnvironmentVariable]]:

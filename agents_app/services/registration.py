@@ -58,4 +58,5 @@ def register(pool_token: str, message: RegisterRequest) -> RegisterReply:
         poll_seconds=slipway.poll_seconds,
         bundle_bytes_max=slipway.bundle_bytes_max,
         log_bytes_max=slipway.log_bytes_max,
+        hold_bytes_max=slipway.hold_bytes_max,
     )

@@ -76,6 +76,7 @@ def make_job(*, apply: bool = False, task_id: UUID | None = None) -> Job:
         backend=None,
         plan=plan if apply else None,
         lock_timeout_seconds=60,
+        environment_digest="0" * 64,
     )
 
 
@@ -139,6 +140,7 @@ class FakeServer:
             poll_seconds=0.2,
             bundle_bytes_max=1 << 20,
             log_bytes_max=1 << 20,
+            hold_bytes_max=1 << 28,
         )
 
     def add(self, **facts: Any) -> FakeLease:

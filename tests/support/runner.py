@@ -131,6 +131,7 @@ def job(source: Source, **changes: Any) -> Job:
         "backend": None,
         "plan": None,
         "lock_timeout_seconds": 1,
+        "environment_digest": "0" * 64,
     }
     return Job(**fields | changes)
 

@@ -6,6 +6,7 @@ from django.db.models import TextChoices
 class PoolKind(TextChoices):
     STATIC = "static", "Static: agents started by hand"
     LOCAL = "local", "Local processes, started by the controller"
+    KUBERNETES = "kubernetes", "Kubernetes pods, created by the controller"
 
 
 class PodPhase(TextChoices):

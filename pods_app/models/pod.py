@@ -15,7 +15,9 @@ class ManagedPod(Identified):
 
     pool = models.ForeignKey(Pool, models.PROTECT, related_name="pods")
     pod_name = models.CharField(max_length=253)
-    pod_uid = models.CharField(max_length=64)
+    pod_uid = models.CharField(
+        max_length=64, blank=True, help_text="Empty until the cluster has made the pod"
+    )
     kind = models.CharField(max_length=10, choices=PoolKind)
     phase = models.CharField(max_length=10, choices=PodPhase, default=PodPhase.STARTING)
     phase_reason = models.CharField(max_length=500, blank=True)
@@ -32,19 +34,26 @@ class ManagedPod(Identified):
     providers = models.JSONField(default=list, help_text="In the agent's mirror")
     disk_total_bytes = models.PositiveBigIntegerField(null=True)
     disk_free_bytes = models.PositiveBigIntegerField(null=True)
-    host = models.CharField(max_length=253, blank=True, help_text="Machine of a local process")
+    host = models.CharField(max_length=253, blank=True, help_text="Machine, or node of a cluster")
     process_id = models.PositiveIntegerField(null=True, help_text="Of a local process")
     last_launch_at = models.DateTimeField(null=True)
     failed_launches = models.PositiveSmallIntegerField(
         default=0, help_text="How often in a row the process ended soon after its start"
     )
     process_started = models.CharField(max_length=40, blank=True, help_text="Against pid reuse")
+    template_digest = models.CharField(
+        max_length=64, blank=True, help_text="Of what a pod in a cluster was made from"
+    )
 
     class Meta:
         ordering = ["pod_name"]
         verbose_name = "pod"
         constraints = [
-            models.UniqueConstraint(fields=["pool", "pod_uid"], name="pod_uid_unique_in_pool"),
+            models.UniqueConstraint(
+                fields=["pool", "pod_uid"],
+                condition=~Q(pod_uid=""),
+                name="pod_uid_unique_in_pool",
+            ),
             models.UniqueConstraint(
                 fields=["pool", "pod_name"],
                 condition=~Q(phase=PodPhase.GONE),

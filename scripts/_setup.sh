@@ -22,6 +22,15 @@ find_python() {
     return 1
 }
 
+# After a run as root, files here are root's.
+check_owner() {
+    for path in . .venv var var/*; do
+        [ ! -e "$path" ] || [ -w "$path" ] ||
+            fail "$(id -un) may not write to $root/$path, which another user made." \
+                "Give it back: sudo chown -R $(id -un) '$root/$path'"
+    done
+}
+
 make_venv() {
     [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2>/dev/null && return
     python=$(find_python) ||
@@ -35,6 +44,7 @@ make_venv() {
 
 setup() {
     embedded=
+    check_owner
     mkdir -p var/logs
     make_venv
     if ! command -v terraform >/dev/null 2>&1 && ! command -v tofu >/dev/null 2>&1; then

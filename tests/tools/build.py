@@ -34,27 +34,27 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 class BuildFailed(Exception):
-    """Go did not build a provider; the message is the end of what it said."""
+    """A tool could not be built or installed; the message is the end of what was said."""
 
 
 def unpacked_mirror() -> Path:
     """Return a mirror of slipway/fault and hashicorp/time, each unpacked."""
-    return _entry("unpacked", _lay_out_unpacked)
+    return entry("unpacked", _key(), _lay_out_unpacked)
 
 
 def zipped_mirror() -> Path:
     """Return the same packages as zip archives."""
-    return _entry("zipped", _lay_out_zipped)
+    return entry("zipped", _key(), _lay_out_zipped)
 
 
 def large_mirror() -> Path:
     """Return an unpacked mirror of slipway/fault-large, a package of 500 MB."""
-    return _entry("large", _lay_out_large)
+    return entry("large", _key(), _lay_out_large)
 
 
 def large_zipped_mirror() -> Path:
     """Return slipway/fault-large as a zip archive."""
-    return _entry("large-zipped", _lay_out_large_zipped)
+    return entry("large-zipped", _key(), _lay_out_large_zipped)
 
 
 def target() -> str:
@@ -71,9 +71,14 @@ def cache() -> Path:
 # --- entries of the cache ----------------------------------------------------------------------
 
 
-def _entry(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the entry, made under a lock if it is not there; it appears by a rename."""
-    path = cache() / f"{name}-{_key()}"
+def entry(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Return the entry, made under a lock if it is not there; it appears by a rename.
+
+    Args:
+        key: differs whenever the entry would be another.
+        make: fills an empty folder.
+    """
+    path = cache() / f"{name}-{key}"
     if path.exists():
         return path
     with _locked():
@@ -121,7 +126,7 @@ def _locked() -> Iterator[None]:
 
 
 def _lay_out_unpacked(mirror: Path) -> None:
-    binaries = _entry("binaries", _build_binaries)
+    binaries = entry("binaries", _key(), _build_binaries)
     for package in (FAULT, TIME):
         directory = mirror / package[0] / package[1] / target()
         directory.mkdir(parents=True)
@@ -134,7 +139,7 @@ def _lay_out_zipped(mirror: Path) -> None:
 
 
 def _lay_out_large(mirror: Path) -> None:
-    binaries = _entry("binaries", _build_binaries)
+    binaries = entry("binaries", _key(), _build_binaries)
     directory = mirror / FAULT_LARGE[0] / FAULT_LARGE[1] / target()
     directory.mkdir(parents=True)
     shutil.copy2(binaries / _binary(FAULT_LARGE), directory)
@@ -174,7 +179,7 @@ def _binary(package: tuple[str, str]) -> str:
 def _build_binaries(directory: Path) -> None:
     for package in (FAULT, FAULT_LARGE):
         flags = f"-s -w -X main.address={package[0]}"
-        _go(
+        go(
             "build",
             "-trimpath",
             "-ldflags",
@@ -186,9 +191,9 @@ def _build_binaries(directory: Path) -> None:
         )
     with tempfile.TemporaryDirectory() as name:
         module = Path(name)
-        _go("mod", "init", "slipway.example/time", cwd=module)
-        _go("get", f"{TIME_MODULE}@v{TIME[1]}", cwd=module)
-        _go(
+        go("mod", "init", "slipway.example/time", cwd=module)
+        go("get", f"{TIME_MODULE}@v{TIME[1]}", cwd=module)
+        go(
             "build",
             "-trimpath",
             "-ldflags",
@@ -200,7 +205,12 @@ def _build_binaries(directory: Path) -> None:
         )
 
 
-def _go(*arguments: str, cwd: Path) -> None:
+def go(*arguments: str, cwd: Path) -> None:
+    """Run the go command in a folder.
+
+    Raises:
+        BuildFailed: with the end of what it said.
+    """
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     result = subprocess.run(
         ["go", *arguments],

@@ -25,7 +25,7 @@ from pods_app.reconcile import reconcile_pods
 from pods_app.states import LeasePhase, LeaseState
 from pods_app.work_directories import forget_directories_of_gone_pods
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import void_moved_plans
+from tasks_app.services.void_plans import void_moved_plans
 from tasks_app.single_flight import acquire, new_holder
 from tasks_app.single_flight import release as give_back
 from tasks_app.states import Status

@@ -19,7 +19,8 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import locked_state_position, open_lock
+from tasks_app.services.state import open_lock
+from tasks_app.services.state_position import locked_state_position
 from tasks_app.states import Status
 from tasks_app.transitions import lock_task, transition
 

@@ -5,11 +5,8 @@ This is how a confirmation and its lease commit together.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 from uuid import UUID
-
-from django.db import transaction
 
 from pods_app.dispatch import DISPATCH, dispatch_task
 from pods_app.leases import lease_of, release
@@ -18,6 +15,7 @@ from pods_app.notify import notify_agent
 from pods_app.outcomes import fence
 from pods_app.queue import fill_slots
 from pods_app.services import place_in_pool
+from tasks_app.after_commit import after_commit
 from tasks_app.models import StateLock, Task
 from tasks_app.states import FINAL, Status
 from tasks_app.transitions import lock_task
@@ -57,7 +55,7 @@ def on_lease_ended(sender: Any, lease: Lease, **kwargs: Any) -> None:
 def _fill_after_commit(pool_id: UUID) -> None:
     # Never in this transaction: the task's row comes first in the lock order, and other tasks'
     # rows would follow it.
-    transaction.on_commit(partial(fill_slots, pool_id), robust=True)
+    after_commit(fill_slots, pool_id)
 
 
 def on_state_unlocked_by_force(sender: Any, lock: StateLock, **kwargs: Any) -> None:

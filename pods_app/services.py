@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -22,6 +21,7 @@ from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease
 from pods_app.states import PodPhase, PoolKind, SlotStatus
 from tasks_app.actors import Actor
+from tasks_app.after_commit import after_commit
 from tasks_app.exceptions import InvalidInput, NotFound
 from tasks_app.keyring import keyring
 from tasks_app.models import Task, Workspace
@@ -214,7 +214,7 @@ def pod_is_gone(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
         record("pod.gone", actor=actor, cause=cause, data={"pod": pod.pod_name})
         # Tasks come before pods in the lock order. Should this not happen, the controller's
         # pass `return_lost_work` does it.
-        transaction.on_commit(partial(_return_work, pod_id, actor, cause), robust=True)
+        after_commit(_return_work, pod_id, actor, cause)
     return True
 
 

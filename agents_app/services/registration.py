@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from uuid import UUID
 
 from django.conf import settings
@@ -14,6 +13,7 @@ from agents_app.schema import RegisterReply, RegisterRequest
 from pods_app.incarnation import installation
 from pods_app.queue import fill_slots
 from pods_app.registration import pool_of_token, register_pod
+from tasks_app.after_commit import after_commit
 from tasks_app.exceptions import NotPermitted, Unauthenticated
 from tasks_app.ids import uuid7
 
@@ -46,7 +46,7 @@ def register(pool_token: str, message: RegisterRequest) -> RegisterReply:
         tokens.revoke_all(agent)
         token = tokens.issue(agent)
         # What waited for an agent starts now, not at the controller's next tick.
-        transaction.on_commit(partial(fill_slots, pool.pk), robust=True)
+        after_commit(fill_slots, pool.pk)
     slipway = settings.SLIPWAY
     return RegisterReply(
         agent_id=agent.pk,

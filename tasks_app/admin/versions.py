@@ -20,6 +20,7 @@ from tasks_app.formats import DASH, ago, badge, byte_words, code, link
 from tasks_app.models import Blob, ConfigurationVersion, StateLock, StateVersion
 from tasks_app.permissions import Action, may, require, visible_projects
 from tasks_app.services import state
+from tasks_app.services.state_position import current_version
 
 
 def _contents(blob: Blob | None) -> Iterator[bytes]:
@@ -97,7 +98,7 @@ class RollBack(Operation):
     def availability(self, actor: Actor, obj: StateVersion) -> Availability:
         if not may(actor, Action.WRITE_STATE, obj):
             return Availability(False)
-        current = state.current_version(obj.workspace)
+        current = current_version(obj.workspace)
         if current is not None and current.pk == obj.pk:
             return Availability(True, "This is the current version.")
         return Availability(True, "" if obj.blob_id else "Its contents were purged.")

@@ -16,7 +16,7 @@ from tasks_app.exceptions import NotFound, SlipwayError
 from tasks_app.models import Blob, Plan, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.redaction import Redactor
-from tasks_app.services.state import locked_state_position
+from tasks_app.services.state_position import locked_state_position
 from tasks_app.services.variables import sensitive_values
 from tasks_app.services.void_plans import void_if_moved
 from tasks_app.states import Status, TaskType

@@ -2,7 +2,7 @@
 
 Lock order: the task's row first (where one is named), then the workspace's row, which
 serialises everybody who writes or locks its state. Confirmations and permits hold the task's
-row and read the position; a version stored by somebody else voids waiting plans afterwards,
+row and read the position; a version that was stored voids waiting plans once it is committed,
 each under its own task's lock and in a transaction of its own.
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
 
 from tasks_app import blobs
 from tasks_app.actors import Actor
+from tasks_app.after_commit import after_commit
 from tasks_app.exceptions import (
     Conflict,
     InvalidInput,
@@ -31,55 +30,11 @@ from tasks_app.models import Blob, StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
 from tasks_app.services.state_documents import StateFacts, parse_state, with_serial
-from tasks_app.services.void_plans import void_plans_not_made_on
+from tasks_app.services.state_position import current_version, lock_row
+from tasks_app.services.void_plans import void_outdated_plans
 from tasks_app.signals import state_unlocked_by_force
-from tasks_app.states import Status, TaskType
+from tasks_app.states import Status
 from tasks_app.transitions import lock_task, record
-
-
-def current_version(workspace: Workspace) -> StateVersion | None:
-    """Return the newest version, None only if there never was one."""
-    return StateVersion.objects.filter(workspace=workspace).order_by("-serial").first()
-
-
-def state_position(workspace: Workspace) -> tuple[str, int | None]:
-    """Return lineage and serial of the current state; ("", None) when there is none."""
-    row = (
-        StateVersion.objects.filter(workspace=workspace)
-        .order_by("-serial")
-        .values_list("lineage", "serial")
-        .first()
-    )
-    return row or ("", None)
-
-
-def locked_state_position(workspace: Workspace) -> tuple[str, int | None]:
-    """Return the position and keep it: nobody moves the state before the transaction ends."""
-    lock_row(workspace)
-    return state_position(workspace)
-
-
-def void_moved_plans() -> int:
-    """Discard every waiting plan whose state moved, whoever failed to; returns how many."""
-    newest = StateVersion.objects.filter(workspace=OuterRef("workspace")).order_by("-serial")
-    waiting = Task.objects.filter(
-        type=TaskType.PLAN_AND_APPLY,
-        status=Status.APPLY_PENDING,
-        state_backend=Workspace.StateBackend.SLIPWAY,
-    ).annotate(
-        lineage=Subquery(newest.values("lineage")[:1]), serial=Subquery(newest.values("serial")[:1])
-    )
-    moved = {
-        workspace_id
-        for workspace_id, lineage, serial, planned_lineage, planned_serial in waiting.values_list(
-            "workspace_id", "lineage", "serial", "plan__state_lineage", "plan__state_serial"
-        )
-        if (lineage or "", serial) != (planned_lineage, planned_serial)
-    }
-    return sum(
-        void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
-        for workspace in Workspace.objects.filter(pk__in=moved)
-    )
 
 
 def read_state(version: StateVersion) -> bytes:
@@ -133,7 +88,6 @@ def store_state(
         version = append_version(
             workspace, content, facts, actor=actor, task_id=task_id, cause=cause
         )
-    void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
     return version
 
 
@@ -147,6 +101,8 @@ def append_version(
     cause: str,
 ) -> StateVersion:
     """Make a state the current version; the caller holds the workspace's row.
+
+    Waiting plans that it outdates are void as soon as it is committed.
 
     Raises:
         StateConflict: it does not follow the current one.
@@ -188,12 +144,11 @@ def append_version(
         task=Task.objects.filter(pk=task_id).first() if task_id else None,
         data={"serial": facts.serial, "bytes": len(content)},
     )
+    # Not in this transaction, nor in one of the caller's around it (a request with an
+    # Idempotency-Key has one): it holds the workspace's row, and tasks are locked before it.
+    # The state is stored whatever becomes of it; what fails here the controller's pass finds.
+    after_commit(void_outdated_plans, workspace)
     return version
-
-
-def lock_row(workspace: Workspace) -> None:
-    """Lock the workspace's row: one writer of its state at a time."""
-    Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
 
 
 def upload_state(
@@ -213,7 +168,6 @@ def upload_state(
         version = append_version(
             workspace, content, facts, actor=actor, task_id=None, cause=message or "uploaded"
         )
-    void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
     return version
 
 
@@ -239,7 +193,6 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
             task_id=None,
             cause=f"rolled back to serial {version.serial}",
         )
-    void_plans_not_made_on(workspace, partial(locked_state_position, workspace))
     return new
 
 

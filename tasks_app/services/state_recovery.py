@@ -7,8 +7,9 @@ from django.db import transaction
 from tasks_app.actors import Actor
 from tasks_app.exceptions import InvalidInput, StateConflict, TooLarge
 from tasks_app.models import StateLock, Task
-from tasks_app.services.state import append_version, lock_row, open_lock, release_lock
+from tasks_app.services.state import append_version, open_lock, release_lock
 from tasks_app.services.state_documents import parse_state
+from tasks_app.services.state_position import lock_row
 from tasks_app.transitions import lock_task, record
 
 

@@ -24,7 +24,8 @@ from tasks_app.exceptions import (
 from tasks_app.models import ConfigurationVersion, Confirmation, StateLock, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, may, require
-from tasks_app.services.state import locked_state_position, release_leftover_lock
+from tasks_app.services.state import release_leftover_lock
+from tasks_app.services.state_position import locked_state_position
 from tasks_app.services.variables import snapshot_variables
 from tasks_app.signals import cancel_requested, task_created
 from tasks_app.states import TRANSITIONS, WAITING, Status, TaskType

@@ -37,6 +37,7 @@ from tasks_app.models import Task, Workspace
 from tasks_app.permissions import Action, may
 from tasks_app.ports import StateGrant, state_access
 from tasks_app.services import state as service
+from tasks_app.services.state_position import current_version
 from tasks_app.transitions import lock_task
 
 #: LockInfo has a few hundred bytes.
@@ -129,7 +130,7 @@ def _get(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRes
     _require(caller, Action.READ_STATE, workspace)
     if caller.grant and not caller.grant.may_read:
         raise NotPermitted(caller.grant.refusal)
-    version = service.current_version(workspace)
+    version = current_version(workspace)
     if version is None:
         return HttpResponse(status=404)
     try:

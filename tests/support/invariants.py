@@ -9,7 +9,7 @@ from django.db.models import Count
 from pods_app.models import ApplyPermit, Lease
 from pods_app.states import LeaseState
 from tasks_app.models import Confirmation, Event, StateLock, StateVersion, Task, Workspace
-from tasks_app.services.state import state_position
+from tasks_app.services.state_position import state_position
 from tasks_app.states import FINAL, OCCUPYING, TRANSITIONS, WAITING, Status, TaskType
 
 

@@ -15,7 +15,8 @@ from tasks_app.actors import Actor
 from tasks_app.models import Event, StateLock, Task, Workspace
 from tasks_app.services.configurations import store_configuration
 from tasks_app.services.logs import read_log
-from tasks_app.services.state import current_version, read_state
+from tasks_app.services.state import read_state
+from tasks_app.services.state_position import current_version
 from tasks_app.services.tasks import create_task
 from tasks_app.services.variables import set_variable
 from tasks_app.services.workspaces import create_workspace, default_project

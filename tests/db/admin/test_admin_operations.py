@@ -12,6 +12,7 @@ from tasks_app.actors import Actor
 from tasks_app.admin.task_operations import TASK_OPERATIONS
 from tasks_app.models import Event, Task, Variable
 from tasks_app.services import state, tasks, variables
+from tasks_app.services.state_position import current_version
 from tasks_app.states import Status
 from tests.support.showcase import PLAN_HASH, SECRET, Showcase
 
@@ -198,7 +199,7 @@ def test_rolling_a_state_back(showcase: Showcase, browse: Any) -> None:
     client = browse(showcase.admin)
     assert "This is the current version" in client.get(url(second, "rollback")).content.decode()
     assert client.post(url(first, "rollback")).status_code == 303
-    current = state.current_version(first.workspace)
+    current = current_version(first.workspace)
     assert current is not None and current.serial == 3
     assert browse(showcase.approver).post(url(first, "rollback")).status_code == 404
 

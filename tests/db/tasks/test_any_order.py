@@ -31,7 +31,9 @@ from tasks_app.ids import uuid7
 from tasks_app.models import StateVersion, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services import state, tasks
+from tasks_app.services.state_position import state_position
 from tasks_app.services.state_recovery import store_recovered_state
+from tasks_app.services.void_plans import void_moved_plans
 from tasks_app.states import Status, TaskType
 from tests.support.factories import (
     MANIFEST,
@@ -156,10 +158,15 @@ class Platform(RuleBasedStateMachine):
                 comment="looked",
             )
 
+    @rule()
+    def void_moved_plans(self) -> None:
+        """What happens once a version is committed; here nothing ever is."""
+        void_moved_plans()
+
     @rule(n=pick, step=st.integers(-1, 3))
     def upload(self, n: int, step: int) -> None:
         workspace = self.workspaces[n % 2]
-        serial = (state.state_position(workspace)[1] or 0) + step
+        serial = (state_position(workspace)[1] or 0) + step
         self.attempt(
             state.upload_state,
             actor=self.admin,
@@ -198,7 +205,7 @@ class Platform(RuleBasedStateMachine):
         lease = self.lease(n, phase=LeasePhase.PLAN)
         if lease is None:
             return
-        lineage, serial = state.state_position(lease.task.workspace)
+        lineage, serial = state_position(lease.task.workspace)
         if stale and serial is not None:
             serial -= 1
         changed = outcome == "planned"
@@ -256,7 +263,7 @@ class Platform(RuleBasedStateMachine):
             report=outcomes.Report(outcome, state_recovered=recovered),
         )
         if ended and recovered and not repeated:
-            serial = (state.state_position(lease.task.workspace)[1] or 0) + 1
+            serial = (state_position(lease.task.workspace)[1] or 0) + 1
             store_recovered_state(task=lease.task, content=document(serial), actor=AGENT)
 
     @rule(n=pick)
@@ -284,7 +291,7 @@ class Platform(RuleBasedStateMachine):
         before = list(StateVersion.objects.values_list("pk", flat=True))
         if method == "post":
             workspace = next(w for w in self.workspaces if w.pk == terraform.workspace_id)
-            serial = (state.state_position(workspace)[1] or 0) + n % 3
+            serial = (state_position(workspace)[1] or 0) + n % 3
             answer = terraform.post(document(serial, who=terraform.lock_id))
         else:
             answer = getattr(terraform, method)()

@@ -16,7 +16,9 @@ from tasks_app.ids import uuid7
 from tasks_app.models import Blob, BlobChunk, Event, StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services import state as service
+from tasks_app.services.state_position import current_version
 from tasks_app.services.tasks import acknowledge_task, confirm_task, resolve_task
+from tasks_app.state_backend import views
 from tasks_app.states import Status
 from tests.support.factories import (
     MANIFEST,
@@ -188,7 +190,7 @@ def lose_the_database(settings, monkeypatch):
     def fail(*args, **kwargs):
         raise OperationalError("gone")
 
-    monkeypatch.setattr(service, "current_version", fail)
+    monkeypatch.setattr(views, "current_version", fail)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_a_state_is_stored_under_the_lock(workspace, ada):
     ada.lock()
     assert ada.post(document(1)).status_code == 200
     assert ada.post(document(2)).status_code == 200
-    version = service.current_version(workspace)
+    version = current_version(workspace)
     assert (version.serial, version.lineage) == (2, LINEAGE)
     assert version.created_by is not None
     assert ada.get().content == document(2)
@@ -392,7 +394,7 @@ def test_a_runs_token_is_inert_until_the_permit(workspace):
     assert terraform.unlock().status_code == 200
     lock = StateLock.objects.get()
     assert (lock.task, lock.lease_id) == (task, lease.pk)
-    assert service.current_version(workspace).task == task
+    assert current_version(workspace).task == task
 
 
 def test_a_plan_reads_and_never_locks(workspace):

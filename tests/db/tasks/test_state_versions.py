@@ -15,6 +15,7 @@ from tasks_app.exceptions import (
 )
 from tasks_app.models import Event, StateLock, StateVersion, Task, Workspace
 from tasks_app.services import plans, state, tasks
+from tasks_app.services.state_position import current_version, state_position
 from tasks_app.services.state_recovery import store_recovered_state
 from tasks_app.services.void_plans import void_if_moved
 from tasks_app.states import Status
@@ -54,7 +55,7 @@ def test_an_upload_keeps_lineage_and_serial(admin, workspace):
     version = upload(admin, workspace, 41)
     assert (version.serial, version.lineage) == (41, LINEAGE)
     assert state.read_state(version) == document(41)
-    assert state.state_position(workspace) == (LINEAGE, 41)
+    assert state_position(workspace) == (LINEAGE, 41)
     event = Event.objects.get(kind="state.stored")
     assert (event.actor, event.data["serial"]) == (admin.name, 41)
     with pytest.raises(StateConflict):
@@ -99,20 +100,6 @@ def test_nothing_is_uploaded_under_a_lock_or_an_apply(admin, workspace):
         Task.objects.filter(pk=task.pk).update(status=status)
         with pytest.raises(Conflict, match="wait"):
             upload(admin, workspace, 2)
-
-
-def test_a_moved_state_voids_the_waiting_plan(admin, workspace):
-    task = make_waiting_task(workspace)
-    other = make_waiting_task()
-    upload(admin, workspace, 1)
-    task.refresh_from_db()
-    other.refresh_from_db()
-    assert (task.status, other.status) == (Status.DISCARDED, Status.APPLY_PENDING)
-    event = Event.objects.get(task=task, kind="task.discarded")
-    assert (event.actor, event.cause) == (
-        "system:state",
-        "the plan became void: the state moved from serial None to 1",
-    )
 
 
 def test_a_plan_whose_state_moved_while_it_was_made_is_void_at_once(admin, workspace):
@@ -223,7 +210,7 @@ AGENT = Actor.agent("a")
 
 def test_a_recovered_state_becomes_current_and_frees_the_lock(workspace, holder):
     assert store_recovered_state(task=holder, content=document(3), actor=AGENT)
-    assert state.current_version(workspace).task == holder
+    assert current_version(workspace).task == holder
     assert not StateLock.objects.filter(released_at=None).exists()
 
 
@@ -231,7 +218,7 @@ def test_a_recovered_state_becomes_current_and_frees_the_lock(workspace, holder)
 def test_what_does_not_follow_stays_evidence_and_the_lock_stays(workspace, holder, content):
     StateVersion.objects.create(workspace=workspace, serial=5, lineage=LINEAGE, digest="", size=0)
     assert not store_recovered_state(task=holder, content=content, actor=AGENT)
-    assert state.state_position(workspace) == (LINEAGE, 5)
+    assert state_position(workspace) == (LINEAGE, 5)
     assert StateLock.objects.filter(released_at=None).exists()
     assert Event.objects.get(kind="state.quarantined").task == holder
 
@@ -239,7 +226,7 @@ def test_what_does_not_follow_stays_evidence_and_the_lock_stays(workspace, holde
 def test_a_recovered_state_without_the_lock_is_not_made_current(admin, workspace, holder):
     state.force_unlock_state(actor=admin, workspace=workspace)
     assert not store_recovered_state(task=holder, content=document(3), actor=AGENT)
-    assert state.current_version(workspace) is None
+    assert current_version(workspace) is None
     assert "taken away" in Event.objects.get(kind="state.quarantined").cause
 
 
@@ -253,7 +240,7 @@ def test_a_run_that_unlocked_by_itself_still_has_its_state_recovered(workspace, 
     """Terraform gives the lock back after a state that it could not upload."""
     _unlock(holder)
     assert store_recovered_state(task=holder, content=document(3), actor=AGENT)
-    assert state.current_version(workspace).task == holder
+    assert current_version(workspace).task == holder
 
 
 def test_a_state_is_not_recovered_over_a_later_lock(admin, workspace, holder):

@@ -5,7 +5,7 @@ import pytest
 from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused
 from tasks_app.models import StateLock, StateVersion
-from tasks_app.services import state, variables
+from tasks_app.services import variables, void_plans
 from tasks_app.states import Status
 from tests.support.factories import make_admin, make_waiting_task
 
@@ -21,8 +21,8 @@ def store_version(workspace, serial=1):
 def test_a_waiting_plan_is_void_though_its_writer_died_before_saying_so():
     moved, still = make_waiting_task(), make_waiting_task()
     store_version(moved.workspace)
-    assert state.void_moved_plans() == 1
-    assert state.void_moved_plans() == 0
+    assert void_plans.void_moved_plans() == 1
+    assert void_plans.void_moved_plans() == 0
     moved.refresh_from_db()
     still.refresh_from_db()
     assert (moved.status, still.status) == (Status.DISCARDED, Status.APPLY_PENDING)

@@ -19,7 +19,8 @@ from tasks_app.actors import Actor
 from tasks_app.ids import uuid7
 from tasks_app.models import StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import current_version, force_unlock_state, read_state
+from tasks_app.services.state import force_unlock_state, read_state
+from tasks_app.services.state_position import current_version
 from tasks_app.services.tasks import confirm_task
 from tests.support.factories import (
     MANIFEST,

@@ -1,0 +1,38 @@
+"""Where a workspace's state stands, and the row that keeps it there.
+
+Lock order: the task's row first (where one is named), then the workspace's row.
+"""
+
+from __future__ import annotations
+
+from tasks_app.models import StateVersion, Workspace
+
+#: Lineage and serial; ("", None) where there is no state yet.
+Position = tuple[str, int | None]
+
+
+def current_version(workspace: Workspace) -> StateVersion | None:
+    """Return the newest version, None only if there never was one."""
+    return StateVersion.objects.filter(workspace=workspace).order_by("-serial").first()
+
+
+def state_position(workspace: Workspace) -> Position:
+    """Return lineage and serial of the current state; ("", None) when there is none."""
+    row = (
+        StateVersion.objects.filter(workspace=workspace)
+        .order_by("-serial")
+        .values_list("lineage", "serial")
+        .first()
+    )
+    return row or ("", None)
+
+
+def locked_state_position(workspace: Workspace) -> Position:
+    """Return the position and keep it: nobody moves the state before the transaction ends."""
+    lock_row(workspace)
+    return state_position(workspace)
+
+
+def lock_row(workspace: Workspace) -> None:
+    """Lock the workspace's row: one writer of its state at a time."""
+    Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)

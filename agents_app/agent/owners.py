@@ -74,8 +74,11 @@ class Owners:
     def _forget(self, task_id: UUID) -> None:
         """Give up a claim whose directory is gone, unless it is young: made before it."""
         claim = self._mine / str(task_id)
-        if time.time() - claim.stat().st_mtime > _GONE_SECONDS:
-            claim.unlink()
+        try:
+            if time.time() - claim.stat().st_mtime > _GONE_SECONDS:
+                claim.unlink()
+        except FileNotFoundError:
+            pass  # another agent claimed the task just now
 
     def close(self) -> None:
         """Let the lock go; the claims stay."""
@@ -87,10 +90,14 @@ class Owners:
                 yield folder
 
     def _claims(self, folder: Path) -> set[UUID]:
+        try:
+            names = [path.name for path in folder.iterdir()]
+        except FileNotFoundError:
+            return set()  # somebody just took over what it had
         found = set()
-        for path in folder.iterdir():
+        for name in names:
             try:
-                found.add(UUID(path.name))
+                found.add(UUID(name))
             except ValueError:
                 continue
         return found

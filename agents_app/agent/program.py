@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from agents_app.agent.client import Refused, Server
 from agents_app.agent.heartbeat import Heartbeat
 from agents_app.agent.identity import Identity
 from agents_app.agent.loop import Loop
-from agents_app.agent.machine import prepare
+from agents_app.agent.machine import clear, prepare
 from agents_app.agent.options import AgentError, Options
 from agents_app.agent.shutdown import Signals
 from agents_app.runner.engines import LocalEngine, discover
@@ -63,6 +64,9 @@ class Agent:
         heartbeat = Heartbeat(server, identity, machine, loop, reply.heartbeat_seconds)
         loop.start()
         heartbeat.start()
+        # Large deletions keep nobody waiting; what was taken up is known by now.
+        arguments = (machine, loop.tasks())
+        threading.Thread(target=clear, args=arguments, name="clear", daemon=True).start()
         self._signals.asked.wait()
         self._drain(loop, heartbeat)
 

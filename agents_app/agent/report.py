@@ -76,12 +76,8 @@ def _note(journal: LeaseJournal, request: FinishRequest, files: dict[Artifact, P
         "request": request.model_dump(mode="json"),
         "files": {kind.value: str(path) for kind, path in files.items()},
     }
-    try:
-        journal.record(OVER, **facts)
-    except OSError as error:
-        # A result is told all the same; only a restart before that would lose it.
-        log.error("the end of the %s is not on disk: %s", request.phase, error.strerror)
-        journal.remember(OVER, **facts)
+    # On a full disk it is told all the same; only a restart before that would lose it.
+    journal.note(OVER, **facts)
     log.info("%s is over: %s %s", request.phase, request.outcome, request.error)
 
 
@@ -90,6 +86,12 @@ def _files(outcome: PlanOutcome | ApplyOutcome) -> dict[Artifact, Path]:
         return outcome.files
     state = outcome.recovered_state
     return {Artifact.RECOVERED_STATE: state} if state else {}
+
+
+def undelivered(journal: LeaseJournal) -> bool:
+    """Return whether a journal has a result that the server still has to hear."""
+    names = {event["event"] for event in journal.since(BEGUN)}
+    return OVER in names and DELIVERED not in names
 
 
 def keeps_directory(phase: Phase, outcome: Outcome) -> bool:
@@ -130,10 +132,10 @@ class Delivery:
             directive = self._finish()
         except Refused as refusal:
             raise LeaseGone(self._lost(refusal)) from None
-        self._journal.record(DELIVERED, directive=directive.value)
+        self._journal.note(DELIVERED, directive=directive.value)
         state = self._files.get(Artifact.RECOVERED_STATE)
         if state is not None and self.request.state_recovered:
-            state.unlink(missing_ok=True)  # it holds secrets, and the server has it now
+            _delete(state)  # the server has it now
         return directive
 
     def _finish(self) -> Directive:
@@ -208,7 +210,7 @@ class Delivery:
     def _lost(self, refusal: Refused) -> str:
         state = self._files.get(Artifact.RECOVERED_STATE)
         if state is not None and self._stored:
-            state.unlink(missing_ok=True)
+            _delete(state)
         elif state is not None and state.exists():
             log.error("The state of a failed apply is kept in %s.", self._keep_state())
         return refusal.detail
@@ -218,3 +220,11 @@ class Delivery:
         if state.exists() and state != self._journal.kept(state):
             state = self._files[Artifact.RECOVERED_STATE] = self._journal.keep(state)
         return state
+
+
+def _delete(state: Path) -> None:
+    """Delete a state, which holds secrets; what was told of it does not depend on that."""
+    try:
+        state.unlink(missing_ok=True)
+    except OSError as error:
+        log.error("the state in %s, which the server has, stays: %s", state, error.strerror)

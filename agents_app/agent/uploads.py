@@ -14,6 +14,8 @@ log = logging.getLogger("agent.uploads")
 
 #: How often a running phase's log is looked at, in seconds.
 _LOOK_SECONDS = 0.25
+#: How long the log waits after a failure that nobody foresaw, in seconds.
+_BACK_OFF_SECONDS = 10.0
 #: Log bytes of one request.
 _CHUNK_BYTES = 256 * 1024
 
@@ -76,6 +78,9 @@ class Uploader:
                 # The worker hears the same when it reports the phase's end.
                 log.warning("the server refuses the log of this lease: %s", refusal.detail)
                 return
+            except Exception:
+                log.exception("the log of this %s waits; it is tried again", self._phase)
+                self._closing.wait(_BACK_OFF_SECONDS)
 
     def _send_log(self, patience: Patience) -> None:
         while data := self._read():

@@ -22,7 +22,15 @@ from agents_app.agent.lease_calls import LeaseCalls
 from agents_app.agent.machine import Machine
 from agents_app.agent.permit import PermitDesk
 from agents_app.agent.phase import LeaseRuns
-from agents_app.agent.report import BEGUN, DELIVERED, OVER, Delivery, LeaseGone, note_failure
+from agents_app.agent.report import (
+    BEGUN,
+    DELIVERED,
+    OVER,
+    Delivery,
+    LeaseGone,
+    note_failure,
+    undelivered,
+)
 from agents_app.agent.uploads import Uploader
 from agents_app.runner.environment import remove_home
 from agents_app.runner.errors import DirectoryInUse
@@ -183,6 +191,7 @@ class LeaseWorker:
     # --- the worker's own thread ----------------------------------------------------------
 
     def _run(self) -> None:
+        keep: bool | None
         try:
             keep = self._work()
         except LeaseGone as gone:
@@ -190,11 +199,15 @@ class LeaseWorker:
             keep = True
         except Exception:
             log.exception("lease %s failed", self.lease_id)
-            keep = True
+            keep = None if undelivered(self._journal) and not self._letting_go else True
         try:
-            self._end(keep)
+            if keep is not None:
+                self._end(keep)
         except Exception:
             log.exception("lease %s could not be let go", self.lease_id)
+        # What is left of it is taken up when the server names the lease again, or at a restart.
+        self._directory.release()
+        self._journal.close()
         self._over(self)
 
     def _work(self) -> bool:
@@ -220,7 +233,9 @@ class LeaseWorker:
         phase = Phase(events[0]["phase"])
         names = {event["event"] for event in events}
         if DELIVERED in names:
-            if phase == Phase.APPLY or events[-1]["directive"] == Directive.END:
+            delivered = self._journal.last(DELIVERED)
+            assert delivered is not None
+            if phase == Phase.APPLY or delivered["directive"] == Directive.END:
                 return self._delivery(phase).request.directory_kept
             self._hold()
             return None
@@ -311,18 +326,25 @@ class LeaseWorker:
             LeaseGone: the server does not want to hear it.
         """
         self._set_activity(Activity.FINISHED)
-        while True:
-            try:
-                directive = delivery.deliver()
-                break
-            except (OSError, ValueError):
-                # The disk, or an answer that makes no sense: a result is never dropped for that.
-                log.exception("lease %s: the report failed", self.lease_id)
-                time.sleep(_REPORT_PAUSE)
-        if directive == Directive.END:
+        if self._tell(delivery) == Directive.END:
             return delivery.request.directory_kept
         self._hold()
         return None
+
+    def _tell(self, delivery: Delivery) -> Directive:
+        """Report until the server has heard: a result is never dropped for anything else.
+
+        Raises:
+            LeaseGone: the server does not want to hear it.
+        """
+        while True:
+            try:
+                return delivery.deliver()
+            except LeaseGone:
+                raise
+            except Exception:  # the disk, a connection, an answer that makes no sense
+                log.exception("lease %s: the report failed", self.lease_id)
+                time.sleep(_REPORT_PAUSE)
 
     def _hold(self) -> None:
         """Keep the directory, locked, for the apply."""
@@ -361,7 +383,7 @@ class LeaseWorker:
             self._settle(refusal)
         if self._permit.granted:
             self._identity.permitted(self.lease_id, self.incarnation)
-        self._journal.record("ended")
+        self._journal.note("ended")
         self._journal.remove()
         log.info("lease %s is over", self.lease_id)
 
@@ -371,7 +393,7 @@ class LeaseWorker:
             log.info("lease %s: %s", self.lease_id, refusal.detail)
             return
         note_failure(self._journal, Phase.APPLY, Outcome.NOT_STARTED, self._letting_go)
-        self._delivery(Phase.APPLY).deliver()
+        self._tell(self._delivery(Phase.APPLY))
 
 
 def _phase_of(job: Job) -> Phase:

@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from agents_app.agent import directories as directories_module
-from agents_app.agent import machine
 from agents_app.agent.directories import Directories
+from agents_app.agent.machine import Machine, clear
 from agents_app.agent.owners import Owners
+from agents_app.runner.providers import ProviderMirror
 from agents_app.runner.workdir import WorkDirectory
 
 
@@ -172,5 +173,33 @@ def test_the_home_of_another_agents_run_is_left_to_it(tmp_path, new_agent):
     for owners, task_id in ((a, of_a), (b, of_b)):
         owners.claim(task_id)
         (tmp_path / "homes" / str(task_id)).mkdir(parents=True)
-    machine._clear(tmp_path, b.elsewhere())
+    _clear(tmp_path, b)
     assert [path.name for path in (tmp_path / "homes").iterdir()] == [str(of_a)]
+
+
+_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+def _clear(base, owners):
+    mirror = ProviderMirror(base / "providers")
+    clear(Machine(base, [], mirror, owners, bundle_bytes_max=1, log_bytes_max=1), [])
+
+
+@pytest.mark.parametrize("stray", ["stray", _ID, f"{_ID}/{_ID}"])
+def test_a_stray_file_hides_no_directory(tmp_path, new_agent, caplog, stray):
+    _, of_a = new_agent("a")
+    made = make(tmp_path)
+    path = tmp_path / "workspaces" / stray
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a note of somebody")
+    assert tasks(of_a) == tasks(of_a) == [made.task_id]
+    assert of_a.delete([made.task_id], []) == [made.task_id]
+    assert path.exists()
+    assert caplog.text.count("is passed over") == (path.parent.name == "workspaces")
+
+
+def test_claims_that_vanish_meanwhile_are_none(tmp_path, new_agent, monkeypatch):
+    (a, _), (b, _) = new_agent("a"), new_agent("b")
+    monkeypatch.setattr(b, "_others", lambda: iter([tmp_path / "agents" / "taken-over"]))
+    assert b.elsewhere() == set()
+    a._forget(uuid4())

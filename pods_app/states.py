@@ -39,3 +39,10 @@ class DirectoryState(TextChoices):
     QUARANTINED = "quarantined", "Quarantined"
     DELETING = "deleting", "Deleting"
     DELETED = "deleted", "Deleted"
+
+
+class FreezeState(TextChoices):
+    OPEN = "open", "Open"
+    CLOSING = "closing", "Closing: a freeze comes"
+    FROZEN = "frozen", "Frozen"
+    REOPENING = "reopening", "Reopening: pods come back"

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 from pods_app.freeze.windows import Interval, UnreadableWindow, Window, occurrences, zone_of
+from pods_app.states import FreezeState as State
 
 #: An opening shorter than this between two windows stays closed: pods would come and go for it.
 MERGE = timedelta(minutes=10)
@@ -20,15 +20,6 @@ MERGE = timedelta(minutes=10)
 _STEP, _STEPS = timedelta(days=7), 12
 #: The longest lead time and grace a window may have.
 LEAD_MAX = timedelta(hours=24)
-
-
-class State(StrEnum):
-    """What a pool may do. The schedule alone says open, closing or frozen."""
-
-    OPEN = "open"
-    CLOSING = "closing"
-    FROZEN = "frozen"
-    REOPENING = "reopening"
 
 
 @dataclass(frozen=True)

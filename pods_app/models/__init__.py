@@ -1,5 +1,6 @@
 """Where there is room: pools, pods, slots, leases, permits, work directories."""
 
+from pods_app.models.freeze import FreezeOverride, FreezeTransition, FreezeWindow
 from pods_app.models.installation import Installation
 from pods_app.models.lease import ApplyPermit, Lease
 from pods_app.models.pod import ManagedPod, PodSlot
@@ -8,6 +9,9 @@ from pods_app.models.work_directory import WorkDirectory
 
 __all__ = [
     "ApplyPermit",
+    "FreezeOverride",
+    "FreezeTransition",
+    "FreezeWindow",
     "Installation",
     "Lease",
     "ManagedPod",

@@ -25,6 +25,7 @@ class Lease(Identified):
     phase_at = models.DateTimeField(db_default=Now(), help_text="Since when in this phase")
     delivered_at = models.DateTimeField(null=True, help_text="The agent has this phase's work")
     reported_at = models.DateTimeField(null=True, help_text="The agent last named it")
+    frozen_at = models.DateTimeField(null=True, help_text="Since when a freeze stops its work")
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=250, blank=True)
 

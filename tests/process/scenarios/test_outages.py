@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from tests.support.configurations import Counter, Gate, counting
+import time
+from pathlib import Path
+
+from tests.support.configurations import Counter, Gate, counting, faulty
 from tests.support.platform import Platform
 from tests.support.programs import wait_until
 from tests.support.proxy import Action
 from tests.support.sites import events, log
+
+_OUTAGE_SECONDS = 60
 
 
 def test_a_server_killed_during_plan_and_apply_costs_nothing(
@@ -58,23 +63,32 @@ def _unheard(platform: Platform) -> int:
     return sum("/state/" in path for _, path in platform.proxy.unheard)
 
 
-def test_a_state_endpoint_that_fails_for_a_while_is_ridden_out(
-    platform: Platform, counter: Counter
+def test_a_state_endpoint_that_fails_for_a_minute_of_an_apply_is_ridden_out(
+    platform: Platform, counter: Counter, provider_mirror: Path
 ) -> None:
-    platform.start_agent()
-    site = platform.site(counting(counter))
+    """Terraform saves the state in the middle too, after 20 s: that is what fails here."""
+    platform.start_agent(SLIPWAY_PROVIDER_MIRROR=str(provider_mirror))
+    site = platform.site({**faulty(counter, count=2), "later.tf": _later(counter)})
     task = site.plan()
     failing = platform.proxy.fault(Action.ANSWER, "POST", "^/api/state/", times=None, status=503)
     site.confirmed(task)
     failing.wait()
+    before = ["slow-0 created", "slow-1 created", "late created"]
+    assert sorted(counter.lines) == sorted(before), "it happens in the middle"
+    time.sleep(_OUTAGE_SECONDS)
+    task.refresh_from_db()
+    assert task.status == "applying" and platform.terraforms()
     # More than Terraform's default of three tries: this is what TF_HTTP_RETRY_MAX is for.
-    wait_until(lambda: failing.hits >= 4, "Terraform tries again and again")
+    assert failing.hits >= 5
+    assert not site.resources
     failing.end()
 
     site.wait(task, "applied")
-    assert counter.lines == ["counted"]
-    assert site.resources == ["terraform_data.counted"]
+    assert sorted(counter.lines) == sorted([*before, "last created"])
+    assert len(site.resources) == 4
+    assert site.workspace.state_versions.count() >= 2, "in the middle and at the end"
     assert not site.locked
+    assert events(task).count("task.applying") == 1
 
 
 def test_a_state_that_could_never_be_uploaded_is_recovered_by_the_agent(
@@ -96,3 +110,20 @@ def test_a_state_that_could_never_be_uploaded_is_recovered_by_the_agent(
 
     again = site.wait(site.start(), "planned_and_finished")
     assert again.status == "planned_and_finished", "nothing would be created twice"
+
+
+def _later(counter: Counter) -> str:
+    """Return a resource that is ready when Terraform saves the state in between, and another."""
+    return f"""
+resource "fault_resource" "late" {{
+  name         = "late"
+  sleep_ms     = 21000
+  counter_file = "{counter.path}"
+}}
+
+resource "fault_resource" "last" {{
+  name         = "last"
+  counter_file = "{counter.path}"
+  depends_on   = [fault_resource.late]
+}}
+"""

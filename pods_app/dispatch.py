@@ -25,7 +25,7 @@ from django.db.models import (
 )
 from packaging.version import InvalidVersion, Version
 
-from pods_app import waiting
+from pods_app import free_disk, waiting
 from pods_app.incarnation import installation
 from pods_app.leases import lease_of, promote, start
 from pods_app.locking import (
@@ -161,6 +161,7 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
     return (
         ManagedPod.objects.filter(takes_work(), pool=pool, engines__contains=[engine])
+        .filter(free_disk.takes(task))
         .annotate(
             rank=Case(
                 When(Exists(mine.filter(state=DirectoryState.KEPT)), then=Value(0)),
@@ -183,6 +184,9 @@ def _no_room(task: Task, pool: Pool) -> Waiting:
     engine = {"engine": task.engine}
     if task.engine_version:
         engine["version"] = task.engine_version
-    if not online.filter(engines__contains=[engine]).exists():
+    suitable = online.filter(engines__contains=[engine])
+    if not suitable.exists():
         return waiting.no_engine(pool, task.get_engine_display(), task.engine_version)
+    if not suitable.filter(free_disk.takes(task)).exists():
+        return waiting.no_disk(pool)
     return waiting.no_slot(pool)

@@ -21,7 +21,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.expressions import ExpressionWrapper
 from django.db.models.fields import BooleanField
 
-from pods_app import waiting
+from pods_app import free_disk, waiting
 from pods_app.dispatch import DISPATCH, dispatch_task, takes_work
 from pods_app.incarnation import installation
 from pods_app.leases import release_hold, unended
@@ -64,18 +64,26 @@ class Room:
     pool: Pool
     pods: list[ManagedPod] = field(default_factory=list)
     free: dict[UUID, int] = field(default_factory=dict)
+    kept: set[tuple[UUID, UUID]] = field(default_factory=set)  # task, pod that is low on disk
 
     def suitable(self, entry: Entry) -> list[ManagedPod]:
-        return [pod for pod in self.pods if _has_engine(pod, entry)]
+        return [
+            pod
+            for pod in self.pods
+            if _has_engine(pod, entry)
+            and (not free_disk.low(pod) or (entry.id, pod.pk) in self.kept)
+        ]
 
     def judge(self, entry: Entry) -> Waiting | None:
         """Return why ``entry`` finds no room now; None: try it."""
         if not self.pods:
             return waiting.no_agent(self.pool)
-        suitable = self.suitable(entry)
-        if not suitable:
+        if not any(_has_engine(pod, entry) for pod in self.pods):
             label = Task(engine=entry.engine).get_engine_display()
             return waiting.no_engine(self.pool, label, entry.engine_version)
+        suitable = self.suitable(entry)
+        if not suitable:
+            return waiting.no_disk(self.pool)
         if not any(self.free[pod.pk] for pod in suitable):
             return waiting.no_slot(self.pool)
         return None
@@ -185,6 +193,10 @@ def _rooms(pool_ids: set[UUID]) -> dict[UUID, Room]:
     ):
         rooms[pod.pool_id].pods.append(pod)
         rooms[pod.pool_id].free[pod.pk] = pod.idle
+    pods = [pod for room in rooms.values() for pod in room.pods]
+    kept = free_disk.keepers([pod.pk for pod in pods if free_disk.low(pod)])
+    for room in rooms.values():
+        room.kept = kept
     return rooms
 
 

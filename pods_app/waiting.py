@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
 
 from pods_app.models import Pool
+from tasks_app.formats import byte_words
 from tasks_app.models import Task
 
 #: Places in a pool's queue up to this one are named; beyond it nobody counts.
@@ -25,6 +27,7 @@ class Code(Enum):
     FORMER_AGENT = auto()
     NO_AGENT = auto()
     NO_ENGINE = auto()
+    NO_DISK = auto()
     NO_SLOT = auto()
     BUSY = auto()
 
@@ -63,6 +66,15 @@ def no_engine(pool: Pool, engine: str, version: str) -> Waiting:
     wanted = f"{engine} {version}".strip()
     return Waiting(
         Code.NO_ENGINE, f"Waits for an agent with {wanted}: none of pool {pool.name} has it"
+    )
+
+
+def no_disk(pool: Pool) -> Waiting:
+    """All agents that could run it are low on disk."""
+    least = byte_words(settings.SLIPWAY.disk_free_bytes_min)
+    return Waiting(
+        Code.NO_DISK,
+        f"Waits for free disk: no suitable agent of pool {pool.name} has {least} left",
     )
 
 

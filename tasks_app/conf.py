@@ -75,6 +75,12 @@ class SlipwaySettings:
     agent_lost_seconds: float = _setting(
         "Silence after which an agent is declared lost", "seconds", 60.0
     )
+    disk_free_bytes_min: int = _setting(
+        "Free disk below which an agent is given no new work, except an apply of the directory "
+        "it keeps; 0 never minds",
+        "bytes",
+        1024 * MIB,
+    )
     agent_token_seconds: float = _setting(
         "Life of an agent's token, which the agent renews", "seconds", 7 * 86400.0
     )

@@ -239,8 +239,9 @@ def set_pool_credential(
         NotPermitted, InvalidInput.
     """
     require(actor, Action.OPERATE, None)
-    check_credential(kind, host, secret, known_hosts)
-    ring = keyring()
+    check_credential(kind, host, secret, known_hosts, username)
+    fresh = PoolCredential(pool=pool, kind=kind, host=host)
+    keyring().encrypt_row(fresh, secret.encode())
     with transaction.atomic():
         row, _ = PoolCredential.objects.update_or_create(
             pool=pool,
@@ -249,8 +250,8 @@ def set_pool_credential(
             defaults={
                 "username": username,
                 "known_hosts": known_hosts,
-                "secret_ciphertext": ring.encrypt(secret.encode(), f"credential/{kind}/{host}"),
-                "key_id": ring.primary,
+                "secret_ciphertext": fresh.secret_ciphertext,
+                "key_id": fresh.key_id,
                 "created_by": actor.user,
             },
         )
@@ -261,12 +262,4 @@ def set_pool_credential(
 def pool_credentials(pool: Pool) -> list[tuple[PoolCredential, str]]:
     """Return the pool's credentials with their secrets, for a run."""
     ring = keyring()
-    return [
-        (
-            row,
-            ring.decrypt(
-                row.secret_ciphertext, row.key_id, f"credential/{row.kind}/{row.host}"
-            ).decode(),
-        )
-        for row in pool.credentials.all()
-    ]
+    return [(row, ring.decrypt_row(row).decode()) for row in pool.credentials.all()]

@@ -39,15 +39,15 @@ def store(parts: Iterable[bytes], retention: Blob.Retention, *, limit: int | Non
     ring = keyring()
     digest, size = hashlib.sha256(), 0
     with transaction.atomic():
-        blob = Blob.objects.create(retention=retention, digest="", size=0, key_id=ring.primary)
+        blob = Blob.objects.create(retention=retention, digest="", size=0)
         for number, piece in enumerate(_rechunk(parts)):
             digest.update(piece)
             size += len(piece)
             if limit is not None and size > limit:
                 raise TooLarge(f"The content is larger than {limit} bytes.")
-            BlobChunk.objects.create(
-                blob=blob, number=number, ciphertext=ring.encrypt(piece, f"{blob.pk}/{number}")
-            )
+            row = BlobChunk(blob=blob, number=number)
+            ring.encrypt_row(row, piece)
+            row.save(force_insert=True)
         blob.digest, blob.size = digest.hexdigest(), size
         blob.save(update_fields=["digest", "size"])
     return blob
@@ -64,7 +64,7 @@ def read(blob: Blob) -> Iterator[bytes]:
         row = BlobChunk.objects.filter(blob=blob, number=number).first()
         if row is None:
             raise DecryptionFailed(f"Part {number} of the stored content is missing.")
-        piece = ring.decrypt(row.ciphertext, blob.key_id, f"{blob.pk}/{number}")
+        piece = ring.decrypt_row(row)
         yield piece
         size += len(piece)
         number += 1

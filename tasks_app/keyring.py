@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,7 +29,8 @@ class KeyRing:
         self._signing_keys = {
             key_id: hmac.digest(key, b"slipway signing", "sha256") for key_id, key in keys.items()
         }
-        self.primary = next(iter(keys))
+        self.key_ids = tuple(keys)
+        self.primary = self.key_ids[0]
 
     def encrypt(self, plain: bytes, context: str) -> bytes:
         """Return nonce and ciphertext under the primary key.
@@ -56,6 +58,20 @@ class KeyRing:
             return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode())
         except (InvalidTag, ValueError):
             raise DecryptionFailed() from None
+
+    def encrypt_row(self, row: Any, plain: bytes) -> None:
+        """Set the ciphertext and key id of an `EncryptedRow`; saving it is the caller's."""
+        setattr(row, row.ciphertext_field, self.encrypt(plain, row.encryption_context))
+        row.key_id = self.primary
+
+    def decrypt_row(self, row: Any) -> bytes:
+        """Return the plain content of an `EncryptedRow`.
+
+        Raises:
+            DecryptionFailed: as :meth:`decrypt`.
+        """
+        ciphertext = getattr(row, row.ciphertext_field)
+        return self.decrypt(ciphertext, row.key_id, row.encryption_context)
 
     def sign(self, message: str) -> str:
         """Return ``<key id>.<mac>``: proof that this installation wrote ``message``."""

@@ -67,6 +67,10 @@ class PoolCredential(AbstractCredential):
             )
         ]
 
+    @property
+    def encryption_context(self) -> str:
+        return f"credential/{self.pool_id}/{self.kind}/{self.host}"
+
 
 class PoolToken(Identified):
     """Lets agents register in a pool. Only the hash is stored."""

@@ -81,26 +81,14 @@ def _try_lock(name: str) -> bool:
 def _store(user: User, key: str, fingerprint: str, response: Response) -> None:
     headers = {name: response[name] for name in _KEPT_HEADERS if name in response}
     answer = json.dumps({"headers": headers, "data": response.data}, cls=JSONEncoder)
-    ring = keyring()
-    IdempotencyKey.objects.create(
-        user=user,
-        key=key,
-        fingerprint=fingerprint,
-        status=response.status_code,
-        body_ciphertext=ring.encrypt(answer.encode(), _context(user.pk, key)),
-        key_id=ring.primary,
-    )
+    row = IdempotencyKey(user=user, key=key, fingerprint=fingerprint, status=response.status_code)
+    keyring().encrypt_row(row, answer.encode())
+    row.save(force_insert=True)
 
 
 def _replay(row: IdempotencyKey, fingerprint: str) -> Response:
     if row.fingerprint != fingerprint:
         raise KeyReused()
-    assert row.body_ciphertext is not None  # stored with the row
-    plain = keyring().decrypt(row.body_ciphertext, row.key_id, _context(row.user_id, row.key))
-    answer: dict[str, Any] = json.loads(plain)
+    answer: dict[str, Any] = json.loads(keyring().decrypt_row(row))
     headers = {**answer["headers"], "Idempotency-Replayed": "true"}
     return Response(answer["data"], status=row.status, headers=headers)
-
-
-def _context(user_id: int, key: str) -> str:
-    return f"idempotency/{user_id}/{key}"

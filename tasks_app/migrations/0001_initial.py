@@ -48,7 +48,6 @@ class Migration(migrations.Migration):
                 ('retention', models.CharField(choices=[('configuration', 'Configuration'), ('plan', 'Plan'), ('state', 'State')], max_length=15)),
                 ('digest', models.CharField(help_text='SHA-256 of the plain content', max_length=64)),
                 ('size', models.PositiveBigIntegerField(help_text='Bytes of the plain content')),
-                ('key_id', models.CharField(help_text='Key of the ring it is encrypted with', max_length=32)),
             ],
             options={
                 'indexes': [models.Index(fields=['retention', 'created_at'], name='blob_retention_age')],
@@ -325,6 +324,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('number', models.PositiveIntegerField()),
                 ('ciphertext', models.BinaryField()),
+                ('key_id', models.CharField(help_text='Key of the ring it is encrypted with', max_length=32)),
                 ('blob', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='chunks', to='tasks_app.blob')),
             ],
             options={
@@ -373,9 +373,9 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=255)),
                 ('fingerprint', models.CharField(help_text='SHA-256 of method, path and body', max_length=64)),
-                ('status', models.PositiveSmallIntegerField(help_text='Empty while in flight', null=True)),
-                ('body_ciphertext', models.BinaryField(null=True)),
-                ('key_id', models.CharField(blank=True, max_length=32)),
+                ('status', models.PositiveSmallIntegerField()),
+                ('body_ciphertext', models.BinaryField()),
+                ('key_id', models.CharField(max_length=32)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],

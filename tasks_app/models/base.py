@@ -1,5 +1,7 @@
 """What several models share."""
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models.functions import Now
 
@@ -17,6 +19,17 @@ class LongNameIndex(models.Index):
     """An index whose name may have PostgreSQL's 63 characters instead of Django's 30."""
 
     max_name_length = 63
+
+
+class EncryptedRow:
+    """A model with a ciphertext; its column ``key_id`` names the key of the ring."""
+
+    ciphertext_field: ClassVar[str]
+
+    @property
+    def encryption_context(self) -> str:
+        """What the ciphertext is bound to: moved to another row it is refused."""
+        raise NotImplementedError
 
 
 class Identified(models.Model):

@@ -1,5 +1,6 @@
 from django.db import models
 
+from tasks_app.models.base import EncryptedRow
 from tasks_app.models.task import Task
 
 
@@ -17,8 +18,10 @@ class LogStream(models.Model):
         constraints = [models.UniqueConstraint(fields=["task", "phase"], name="log_stream_unique")]
 
 
-class LogChunk(models.Model):
+class LogChunk(EncryptedRow, models.Model):
     """Acknowledged log bytes, encrypted; keyed by offset, so that repeats are harmless."""
+
+    ciphertext_field = "ciphertext"
 
     stream = models.ForeignKey(LogStream, models.CASCADE, related_name="chunks")
     offset = models.PositiveBigIntegerField()
@@ -31,3 +34,7 @@ class LogChunk(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["stream", "offset"], name="log_chunk_offset_unique")
         ]
+
+    @property
+    def encryption_context(self) -> str:
+        return f"log/{self.stream_id}/{self.stream.lease_id}/{self.offset}"

@@ -2,7 +2,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
 
-from tasks_app.models.base import Identified
+from tasks_app.models.base import EncryptedRow, Identified
 
 
 class Project(Identified):
@@ -51,8 +51,10 @@ class RoleAssignment(Identified):
         return f"{self.group} is {self.role} of {self.project or 'every project'}"
 
 
-class AbstractCredential(Identified):
+class AbstractCredential(EncryptedRow, Identified):
     """A credential for private modules and registries; its secret is never shown again."""
+
+    ciphertext_field = "secret_ciphertext"
 
     class Kind(models.TextChoices):
         SSH_KEY = "ssh_key", "SSH key with known_hosts"
@@ -87,3 +89,7 @@ class ProjectCredential(AbstractCredential):
                 fields=["project", "kind", "host"], name="one_credential_per_project_and_host"
             )
         ]
+
+    @property
+    def encryption_context(self) -> str:
+        return f"credential/{self.project_id}/{self.kind}/{self.host}"

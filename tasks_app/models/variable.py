@@ -2,7 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from tasks_app.models.base import Identified
+from tasks_app.models.base import EncryptedRow, Identified
 from tasks_app.models.project import Project
 from tasks_app.models.workspace import Workspace
 
@@ -59,8 +59,10 @@ class Variable(Identified):
         return self.Scope.PROJECT if self.project_id else self.Scope.GLOBAL
 
 
-class VariableVersion(Identified):
+class VariableVersion(EncryptedRow, Identified):
     """One value of a variable, encrypted, never changed."""
+
+    ciphertext_field = "value_ciphertext"
 
     variable = models.ForeignKey(Variable, models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
@@ -79,3 +81,7 @@ class VariableVersion(Identified):
                 fields=["variable", "number"], name="variable_version_number_unique"
             )
         ]
+
+    @property
+    def encryption_context(self) -> str:
+        return f"variable/{self.variable_id}/{self.number}"

@@ -63,7 +63,8 @@ def set_credential(
     """
     require(actor, Action.CHANGE_PROJECT, project)
     check_credential(kind, host, secret, known_hosts, username)
-    ring = keyring()
+    fresh = ProjectCredential(project=project, kind=kind, host=host)
+    keyring().encrypt_row(fresh, secret.encode())
     with transaction.atomic():
         row, _ = ProjectCredential.objects.update_or_create(
             project=project,
@@ -72,8 +73,8 @@ def set_credential(
             defaults={
                 "username": username,
                 "known_hosts": known_hosts,
-                "secret_ciphertext": ring.encrypt(secret.encode(), _context(project, kind, host)),
-                "key_id": ring.primary,
+                "secret_ciphertext": fresh.secret_ciphertext,
+                "key_id": fresh.key_id,
                 "created_by": actor.user,
             },
         )
@@ -104,16 +105,4 @@ def delete_credential(*, actor: Actor, credential: ProjectCredential) -> None:
 def project_credentials(project: Project) -> list[tuple[ProjectCredential, str]]:
     """Return a project's credentials with their secrets, for a run."""
     ring = keyring()
-    return [
-        (
-            row,
-            ring.decrypt(
-                row.secret_ciphertext, row.key_id, _context(project, row.kind, row.host)
-            ).decode(),
-        )
-        for row in project.credentials.all()
-    ]
-
-
-def _context(project: Project, kind: str, host: str) -> str:
-    return f"credential/{project.pk}/{kind}/{host}"
+    return [(row, ring.decrypt_row(row).decode()) for row in project.credentials.all()]

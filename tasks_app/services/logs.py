@@ -59,14 +59,9 @@ def append_log(*, task: Task, phase: str, lease_id: UUID, offset: int, data: byt
         if len(fresh) > room:
             fresh, stream.truncated = fresh[: max(room, 0)], True
         if fresh:
-            ring = keyring()
-            LogChunk.objects.create(
-                stream=stream,
-                offset=stream.size,
-                size=len(fresh),
-                key_id=ring.primary,
-                ciphertext=ring.encrypt(fresh, _context(stream, stream.size)),
-            )
+            chunk = LogChunk(stream=stream, offset=stream.size, size=len(fresh))
+            keyring().encrypt_row(chunk, fresh)
+            chunk.save(force_insert=True)
             stream.size += len(fresh)
         stream.save()
         return offset + len(data) if stream.truncated else stream.size
@@ -88,10 +83,10 @@ def mask_log(*, task: Task, phase: str, offset: int, length: int) -> None:
                 max(offset - chunk.offset, 0),
                 min(offset + length - chunk.offset, chunk.size),
             )
-            context, ring = _context(stream, chunk.offset), keyring()
-            plain = bytearray(ring.decrypt(chunk.ciphertext, chunk.key_id, context))
+            ring = keyring()
+            plain = bytearray(ring.decrypt_row(chunk))
             plain[start:end] = b"*" * (end - start)
-            chunk.ciphertext, chunk.key_id = ring.encrypt(bytes(plain), context), ring.primary
+            ring.encrypt_row(chunk, bytes(plain))
             chunk.save(update_fields=["ciphertext", "key_id"])
 
 
@@ -114,7 +109,7 @@ def read_log(task: Task, phase: str, offset: int = 0, limit: int = READ_BYTES) -
     parts: list[bytes] = []
     position = offset
     for chunk in _chunks_from(stream, offset, limit):
-        plain = keyring().decrypt(chunk.ciphertext, chunk.key_id, _context(stream, chunk.offset))
+        plain = keyring().decrypt_row(chunk)
         parts.append(plain[position - chunk.offset :])
         position = chunk.offset + chunk.size
     complete = (stream.complete or task.is_final) and position >= stream.size
@@ -131,7 +126,3 @@ def _chunks_from(stream: LogStream, offset: int, length: int) -> list[LogChunk]:
     )
     needed = [start for start, _ in places if start < offset + length]
     return list(stream.chunks.filter(offset__in=needed).order_by("offset"))
-
-
-def _context(stream: LogStream, offset: int) -> str:
-    return f"log/{stream.pk}/{stream.lease_id}/{offset}"

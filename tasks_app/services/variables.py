@@ -62,7 +62,6 @@ def set_variable(
     """
     require(actor, *_scope_right(workspace, project))
     _check(key, value, category, hcl=hcl, sensitive=sensitive)
-    ring = keyring()
     with transaction.atomic():
         scope = {"workspace": workspace, "project": None if workspace else project}
         variable, created = Variable.objects.select_for_update(of=("self",)).get_or_create(
@@ -76,15 +75,15 @@ def set_variable(
             variable.hcl, variable.sensitive, variable.description = hcl, sensitive, description
             variable.save(update_fields=["hcl", "sensitive", "description"])
         last = variable.versions.aggregate(last=Max("number"))["last"] or 0
-        VariableVersion.objects.create(
+        version = VariableVersion(
             variable=variable,
             number=last + 1,
             hcl=hcl,
             sensitive=sensitive,
-            value_ciphertext=ring.encrypt(value.encode(), f"variable/{variable.pk}/{last + 1}"),
-            key_id=ring.primary,
             created_by=actor.user,
         )
+        keyring().encrypt_row(version, value.encode())
+        version.save(force_insert=True)
         record(
             "variable.set",
             actor=actor,
@@ -245,11 +244,7 @@ def task_variables(task: Task) -> list[ResolvedVariable]:
 
 
 def _resolve(version: VariableVersion) -> ResolvedVariable:
-    plain = keyring().decrypt(
-        version.value_ciphertext,
-        version.key_id,
-        f"variable/{version.variable_id}/{version.number}",
-    )
+    plain = keyring().decrypt_row(version)
     return ResolvedVariable(
         key=version.variable.key,
         value=plain.decode(),

@@ -91,7 +91,7 @@ def test_the_configuration_of_the_task_is_streamed(agent):
 
 def test_a_content_whose_key_is_lost_is_503_and_not_half_a_reply(agent, planning):
     agent.put_artifact("plan_bundle", BIG)
-    Blob.objects.update(key_id="gone")
+    BlobChunk.objects.update(key_id="gone")
     reply = agent.call("GET", "artifacts/plan_bundle")
     assert (reply.status, reply.problem) == (503, "decryption-failed")
 

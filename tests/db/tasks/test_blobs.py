@@ -72,5 +72,5 @@ def test_an_old_key_decrypts_and_the_new_one_encrypts(settings):
     before = blobs.store([b"content"], PLAN)
     settings.SLIPWAY = slipway
     after = blobs.store([b"content"], PLAN)
-    assert (before.key_id, after.key_id) == ("old1", "new1")
+    assert (before.chunks.get().key_id, after.chunks.get().key_id) == ("old1", "new1")
     assert blobs.read_all(before) == blobs.read_all(after) == b"content"

@@ -155,7 +155,9 @@ def test_old_answers_and_queue_rows_go():
 
     user = make_user()
     for key, at in (("old", LONG_AGO), ("new", timezone.now())):
-        IdempotencyKey.objects.create(user=user, key=key, fingerprint="", created_at=at)
+        IdempotencyKey.objects.create(
+            user=user, key=key, fingerprint="", status=201, body_ciphertext=b"", created_at=at
+        )
         Success.objects.create(id=key, name=key, func="f", started=at, stopped=at, success=True)
     counts = purge()
     assert (counts["idempotency_keys"], counts["queue_rows"]) == (1, 1)

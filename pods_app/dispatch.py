@@ -26,12 +26,12 @@ from django.db.models import (
 from packaging.version import InvalidVersion, Version
 
 from pods_app import free_disk, waiting
+from pods_app.freeze.gate import Start, refusal
 from pods_app.incarnation import installation
 from pods_app.leases import lease_of, promote, start
 from pods_app.locking import (
     impatient,
     pod_accepts_work,
-    pool_accepts_work,
     take_idle_slot,
     usable_slot,
 )
@@ -79,8 +79,9 @@ def _place(task: Task) -> Waiting | None:
     if reason := blocked_by(task):
         return waiting.blocked(reason)
     pool = task.placement.pool if lease is None else lease.slot.pod.pool
-    if not pool_accepts_work(pool.pk):
-        return waiting.frozen(pool)
+    start = Start.APPLY if task.status == Status.CONFIRMED else Start.PLAN
+    if closed := refusal(pool.pk, start):
+        return waiting.frozen(pool, closed)
     # Its permit would be refused, and each refusal would cost the apply one of its placements.
     if task.status == Status.CONFIRMED and (doubt := installation().doubt):
         return waiting.doubt(doubt)

@@ -6,7 +6,8 @@ flag and check again in a second statement. Whoever reads the flag through these
 reads it under its lock; under READ COMMITTED checking two different rows without locks would
 give write skew.
 
-The task is locked first, by `tasks_app.transitions.lock_task`.
+The task is locked first, by `tasks_app.transitions.lock_task`; the pool next, by
+`pods_app.freeze.gate`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,6 @@ from django.db.models.functions import Least
 
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool
 from pods_app.states import SlotStatus
-
-
-def pool_accepts_work(pool_id: UUID) -> bool:
-    """Lock the pool for key share and return whether it is not frozen."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT NOT frozen FROM pods_app_pool WHERE id = %s FOR KEY SHARE", [pool_id]
-        )
-        row = cursor.fetchone()
-    return bool(row and row[0])
 
 
 def pod_accepts_work(pod_id: UUID) -> bool:

@@ -10,9 +10,11 @@ from django.db import transaction
 from django.db.models import ExpressionWrapper, F, Value
 from django.db.models.fields import DateTimeField
 
+from pods_app import waiting
+from pods_app.freeze.gate import Start, refusal
 from pods_app.incarnation import installation
 from pods_app.leases import get_lease
-from pods_app.locking import pod_is_heard, pool_accepts_work
+from pods_app.locking import pod_is_heard
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
@@ -56,7 +58,7 @@ def grant(
         task = lock_task(get_lease(lease_id, epoch, pod).task_id)
         own_state = task.has_own_state
         position = locked_state_position(task.workspace) if own_state else None
-        open_pool, heard = pool_accepts_work(pod.pool_id), pod_is_heard(pod.pk)
+        closed, heard = refusal(pod.pool_id, Start.APPLY), pod_is_heard(pod.pk)
         lease = get_lease(lease_id, epoch, pod, lock=True)
         validity = float(settings.SLIPWAY.permit_seconds_kept)
         granted = (
@@ -71,8 +73,8 @@ def grant(
                 "The permit of this task was granted before; it is never granted twice."
             )
         _check_lease(lease, task)
-        if not open_pool:
-            raise PermitRefused("The pool is frozen; the apply waits until the freeze ends.")
+        if closed:
+            raise PermitRefused(f"{waiting.frozen(pod.pool, closed).sentence}; the apply waits.")
         if not heard:
             raise PermitRefused("The agent was declared lost; its work goes elsewhere.")
         if task.workspace.locked_at:

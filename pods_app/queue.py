@@ -23,6 +23,9 @@ from django.db.models.fields import BooleanField
 
 from pods_app import free_disk, waiting
 from pods_app.dispatch import DISPATCH, dispatch_task, takes_work
+from pods_app.freeze.gate import Start, judge
+from pods_app.freeze.state import Freeze
+from pods_app.freeze.stored import read
 from pods_app.incarnation import installation
 from pods_app.leases import release_hold, unended
 from pods_app.locking import usable_slot
@@ -62,6 +65,7 @@ class Room:
     """What a pool's pods have free, and the reservations that could yield."""
 
     pool: Pool
+    freeze: Freeze
     pods: list[ManagedPod] = field(default_factory=list)
     free: dict[UUID, int] = field(default_factory=dict)
     kept: set[tuple[UUID, UUID]] = field(default_factory=set)  # task, pod that is low on disk
@@ -184,7 +188,11 @@ def _entries() -> list[Entry]:
 
 
 def _rooms(pool_ids: set[UUID]) -> dict[UUID, Room]:
-    rooms = {pool.pk: Room(pool) for pool in Pool.objects.filter(pk__in=pool_ids)}
+    schedules = read(pool_ids)
+    rooms = {
+        pool.pk: Room(pool, schedules.state(pool.pk))
+        for pool in Pool.objects.filter(pk__in=pool_ids)
+    }
     idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
     for pod in (
         ManagedPod.objects.filter(takes_work(), pool__in=pool_ids)
@@ -215,8 +223,9 @@ def _judge(entry: Entry, room: Room, doubt: str, blocking: Blocking) -> Waiting 
             return waiting.FORMER_AGENT
     if sentence := blocking.reason(entry.id, entry.workspace_id, entry.type, entry.status):
         return waiting.blocked(sentence)
-    if room.pool.frozen:
-        return waiting.frozen(room.pool)
+    start = Start.APPLY if confirmed else Start.PLAN
+    if closed := judge(room.freeze, room.pool.frozen, start):
+        return waiting.frozen(room.pool, closed)
     if confirmed and doubt:
         return waiting.doubt(doubt)
     return None if entry.lease else room.judge(entry)

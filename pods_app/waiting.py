@@ -10,12 +10,15 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from pods_app.freeze.state import Freeze, moment_words
 from pods_app.models import Pool
+from pods_app.states import FreezeState
 from tasks_app.formats import byte_words
 from tasks_app.models import Task
 
 #: Places in a pool's queue up to this one are named; beyond it nobody counts.
 POSITIONS_MAX = 50
+_SENTENCE_MAX = 500
 
 
 class Code(Enum):
@@ -49,8 +52,19 @@ def blocked(sentence: str) -> Waiting:
     return Waiting(Code.BLOCKED, sentence)
 
 
-def frozen(pool: Pool) -> Waiting:
-    return Waiting(Code.FROZEN, f"Pool {pool.name} is frozen")
+def frozen(pool: Pool, freeze: Freeze) -> Waiting:
+    """The pool is frozen, or about to be, or just coming back."""
+    if freeze.state == FreezeState.REOPENING:
+        sentence = f"Pool {pool.name} comes back from a freeze"
+    elif freeze.state == FreezeState.CLOSING:
+        begins = moment_words(freeze.until, freeze.zone)
+        sentence = f"Pool {pool.name} freezes at {begins} and is frozen {freeze.end_words()}"
+    elif freeze.problem:
+        sentence = f"Pool {pool.name} is frozen: {freeze.problem}"
+    else:
+        sentence = f"Pool {pool.name} is frozen {freeze.end_words()}"
+    names = f" ({freeze.names})" if freeze.names else ""
+    return Waiting(Code.FROZEN, f"{sentence}{names}"[:_SENTENCE_MAX])
 
 
 def doubt(sentence: str) -> Waiting:

@@ -104,7 +104,7 @@ def test_draining_and_frozen_pods_take_no_work(admin):
     Pool.objects.filter(pk=pool.pk).update(frozen=True)
     queue.dispatch_pass()
     task.refresh_from_db()
-    assert task.waiting_reason == "Pool main is frozen"
+    assert task.waiting_reason == "Pool main comes back from a freeze"
     Pool.objects.filter(pk=pool.pk).update(frozen=False)
     assert queue.dispatch_pass() == 1
 
@@ -133,7 +133,7 @@ def test_a_frozen_pool_lets_a_person_confirm_and_waits(admin):
     Pool.objects.update(frozen=True)
     task = confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
     assert task.status == Status.CONFIRMED
-    assert "is frozen" in task.waiting_reason
+    assert "comes back from a freeze" in task.waiting_reason
     assert leases.lease_of(task).phase == "hold"
     Pool.objects.update(frozen=False)
     queue.dispatch_pass()

@@ -83,7 +83,7 @@ def test_a_stale_epoch_gets_nothing(confirmed):
 
 def test_a_frozen_pool_grants_nothing(confirmed):
     Pool.objects.update(frozen=True)
-    with pytest.raises(PermitRefused, match="frozen"):
+    with pytest.raises(PermitRefused, match="comes back from a freeze"):
         ask(confirmed)
 
 

@@ -1,0 +1,60 @@
+"""Freeze windows around the present moment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+
+from pods_app.models import FreezeWindow, Pool
+
+
+def now() -> Any:
+    """The database's clock, which the windows are compared with."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def window_row(
+    *pools: Pool,
+    begins: timedelta = timedelta(hours=-1),
+    ends: timedelta | None = timedelta(hours=1),
+    **fields: Any,
+) -> FreezeWindow:
+    """A one-off, in UTC; for all pools if none is named.
+
+    Args:
+        begins, ends: from now; without an end a person ends it.
+    """
+    start = now() + begins
+    end = None if ends is None else now() + ends
+    row = FreezeWindow.objects.create(
+        **{
+            "name": "quarter end",
+            "reason": "the books are closed",
+            "all_pools": not pools,
+            "time_zone": "UTC",
+            "first_day": start.date(),
+            "start_time": start.time(),
+            "last_day": end and end.date(),
+            "end_time": end and end.time(),
+            "lead_minutes": 0,
+            "grace_seconds": 0,
+            **fields,
+        }
+    )
+    row.pools.set(pools)
+    return row
+
+
+def soon(*pools: Pool, minutes: float = 10, lead: int = 15, **fields: Any) -> FreezeWindow:
+    """A window that begins soon: its pools are closing for it."""
+    return window_row(
+        *pools,
+        begins=timedelta(minutes=minutes),
+        ends=timedelta(minutes=minutes + 60),
+        lead_minutes=lead,
+        **fields,
+    )

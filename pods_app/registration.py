@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
@@ -19,7 +20,7 @@ from pods_app.outcomes import lose_lease, resumed
 from pods_app.services import pod_is_gone
 from pods_app.states import LeasePhase, PodPhase, PoolKind
 from tasks_app.actors import Actor
-from tasks_app.exceptions import NotPermitted
+from tasks_app.exceptions import NameTaken, NotPermitted
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
 from tasks_app.states import Status
@@ -105,15 +106,20 @@ def register_pod(
     """Enter an agent's pod, or the same pod again after its agent restarted.
 
     A pod of the same name with another UID is its successor: the old one is gone, and its work
-    is returned.
+    is returned. Two pods that people started under one name would take it from each other for
+    ever: the second is refused while the first is heard.
 
     Args:
         slots: how many the agent offers; the pool's ``slots_per_pod`` is the most it gets.
         agent_id: of the agent in it; kept when the pod is known.
+
+    Raises:
+        NameTaken: another pod has the name, and was heard within the last two heartbeats.
     """
     actor = Actor.agent(agent_id)
     with transaction.atomic():
         pool = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
+        _refuse_taken_name(pool, pod_name, pod_uid)
         for former_id in (
             ManagedPod.objects.filter(pool=pool, pod_name=pod_name)
             .exclude(Q(pod_uid=pod_uid) | Q(phase=PodPhase.GONE))
@@ -157,6 +163,22 @@ def register_pod(
         notify_controller()
         pod.refresh_from_db()
     return pod
+
+
+def _refuse_taken_name(pool: Pool, pod_name: str, pod_uid: str) -> None:
+    silence = timedelta(seconds=2 * settings.SLIPWAY.heartbeat_seconds)
+    alive = ManagedPod.objects.filter(
+        pool=pool,
+        pod_name=pod_name,
+        kind=PoolKind.STATIC,
+        phase=PodPhase.ONLINE,
+        last_heartbeat__gt=ClockTimestamp() - silence,
+    )
+    if alive.exclude(pod_uid=pod_uid).exists():
+        raise NameTaken(
+            f"Another agent of pool {pool.name} is named {pod_name} and alive. Give each agent "
+            "its own --pod-name (SLIPWAY_POD_NAME); one that replaces it only has to wait."
+        )
 
 
 def add_slots(pod: ManagedPod, slots: int) -> None:

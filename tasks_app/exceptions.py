@@ -110,6 +110,13 @@ class WorkspaceLocked(Conflict):
     title = "The workspace is locked."
 
 
+class NameTaken(Conflict):
+    """Another agent of the pool has this name, and is alive."""
+
+    type = "name-taken"
+    title = "Another agent has this name; give each its own."
+
+
 class StaleLease(Conflict):
     """An agent wrote with a lease or epoch that is not its own any more."""
 

@@ -24,6 +24,8 @@ from agents_app.schema import Engine, RegisterReply, RegisterRequest
 log = logging.getLogger("agent")
 
 VERSION = "0.1"
+#: Whoever replaces an agent that died a moment ago waits until that one is silent.
+_NAME_TAKEN = "name-taken"
 _TRY_SECONDS, _TRY_SECONDS_MAX = 0.5, 10.0
 #: How often a draining agent looks whether another signal came, in seconds.
 _LOOK_SECONDS = 0.5
@@ -84,12 +86,14 @@ class Agent:
                 if identity.registration is not None and refusal.status in (401, 403):
                     log.warning("%s Working with the earlier registration.", refusal.detail)
                     return identity.registration
-                if refusal.status < 500 and refusal.status != 429:
+                waits = refusal.status >= 500 or refusal.status == 429
+                if not waits and refusal.kind != _NAME_TAKEN:
                     raise AgentError(f"The server refuses this agent: {refusal.detail}") from None
-                why = refusal.detail
+                why = "is not reachable yet" if waits else "does not take this agent yet"
+                why = f"{why}: {refusal.detail}"
             except httpx.HTTPError as error:
-                why = f"{type(error).__name__}: {error}"
-            log.warning("the server at %s is not reachable yet: %s", self._options.url, why)
+                why = f"is not reachable yet: {type(error).__name__}: {error}"
+            log.warning("the server at %s %s", self._options.url, why)
             self._signals.asked.wait(pause)
             pause = min(pause * 2, _TRY_SECONDS_MAX)
         return None

@@ -46,7 +46,7 @@ class Command(BaseCommand):
         option(
             "--pod-name",
             "SLIPWAY_POD_NAME",
-            "name people see; default: this machine's name",
+            "name people see, of one agent of the pool; default: this machine's name",
             socket.gethostname(),
             metavar="NAME",
         )

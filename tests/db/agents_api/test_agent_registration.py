@@ -1,4 +1,5 @@
 import hashlib
+from datetime import timedelta
 
 import pytest
 
@@ -7,6 +8,7 @@ from agents_app.schema import INCARNATION_HEADER, RegisterReply
 from pods_app.incarnation import installation
 from pods_app.models import ManagedPod, PoolToken
 from pods_app.registration import revoke_pool_token
+from tasks_app.models.base import ClockTimestamp
 from tests.support.agents_api import register_request, send
 from tests.support.factories import make_task
 
@@ -42,6 +44,20 @@ def test_another_pod_is_another_agent(agent, new_agent):
     other = new_agent("b")
     assert other.reply["agent_id"] != agent.reply["agent_id"]
     assert agent.heartbeat().status == other.heartbeat().status == 200
+
+
+def test_two_agents_of_one_name_do_not_take_it_from_each_other(agent, pool_token):
+    def second():
+        body = register_request(pod_name="pod-a", pod_uid="uid-of-the-second")
+        return send("POST", "register", token=pool_token, body=body)
+
+    reply = second()
+    assert (reply.status, reply.problem) == (409, "name-taken")
+    assert "Another agent of pool" in reply.json["detail"] and "--pod-name" in reply.json["detail"]
+    assert agent.heartbeat().status == 200, "the first goes on"
+    ManagedPod.objects.update(last_heartbeat=ClockTimestamp() - timedelta(seconds=60))
+    assert second().status == 200, "it replaces one that is silent"
+    assert agent.heartbeat().status == 401
 
 
 @pytest.mark.parametrize("token", ["", "slp_unknown", "sla_x", "not ascii \xe9"])

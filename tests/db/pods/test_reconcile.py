@@ -314,6 +314,7 @@ def test_a_successor_of_the_same_name_returns_the_work(pool):
     task = make_waiting_task()
     planning = make_task()
     pod = leases.lease_of(task).slot.pod
+    ManagedPod.objects.update(last_heartbeat=ClockTimestamp() - timedelta(minutes=1))
     successor = register(pod, pool=pool, pod_uid="another", agent_id=planning.pk)
     pod.refresh_from_db()
     assert pod.phase == "gone"

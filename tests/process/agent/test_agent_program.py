@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from agents_app.agent.journal import journals
+from pods_app.models import ManagedPod
 from tasks_app.models import Task
 from tasks_app.services.tasks import cancel_task, confirm_task
 from tests.support.configurations import Counter, Gate, counting
@@ -190,6 +191,19 @@ def test_a_second_agent_on_the_same_directory_refuses(platform: Platform) -> Non
     output = refused_agent(platform, "second", SLIPWAY_AGENT_DIRECTORY=str(agent.state))
     assert "Another agent works with" in output
     assert agent.program.alive
+
+
+def test_a_second_agent_of_the_same_name_waits_and_says_what_to_do(platform: Platform) -> None:
+    first = platform.start_agent()
+    name = ManagedPod.objects.get().pod_name
+    second = Agent(platform, "second", default_pool(), None, {"SLIPWAY_POD_NAME": name})
+    platform.programs.append(second.program)
+    second.program.start()
+    wait_until(lambda: "does not take this agent yet" in second.program.log_end(), "it says so")
+    assert "Give each agent its own --pod-name (SLIPWAY_POD_NAME)" in second.program.log_end()
+    assert ManagedPod.objects.get().phase == "online", "the first one goes on"
+    first.program.kill()
+    wait_until(lambda: ManagedPod.objects.count() == 2, "the second takes its place")
 
 
 def test_a_wrong_pool_token_ends_the_program_with_a_sentence(platform: Platform) -> None:

@@ -127,7 +127,8 @@ def _plan_again(task: Task, lease: Lease, actor: Actor, cause: str) -> None:
             waiting_reason="Waits to be planned again",
         )
     else:
-        sentence = f"Planning was cut off {PLAN_ATTEMPTS} times; the last time: {cause}."
+        last = cause.rstrip(".")  # of an agent, which says whole sentences
+        sentence = f"Planning was cut off {PLAN_ATTEMPTS} times; the last time: {last}."
         transition(task, Status.FAILED, actor=actor, cause=sentence, lease=lease, error=sentence)
 
 
@@ -191,8 +192,9 @@ def _place_again(task: Task, lease: Lease, actor: Actor, cause: str) -> None:
     if Lease.objects.filter(task=task, phase=LeasePhase.APPLY).count() < APPLY_PLACEMENTS:
         set_reason(task, f"Waits to be placed again: {cause}"[:500])
         return
+    last = cause.rstrip(".")
     sentence = (
-        f"The apply was placed {APPLY_PLACEMENTS} times and never started; the last time: {cause}."
+        f"The apply was placed {APPLY_PLACEMENTS} times and never started; the last time: {last}."
     )
     transition(task, Status.FAILED, actor=actor, cause=sentence, lease=lease, error=sentence)
 

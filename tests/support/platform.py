@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connection
 from knox.models import AuthToken
 
+from agents_app.runner.engines import embedded_command
 from pods_app.models import ManagedPod, Pool
 from pods_app.registration import create_pool_token
 from pods_app.states import PodPhase
@@ -149,7 +150,7 @@ class Platform:
         found = []
         for process in processes_below(self.work):
             try:
-                if process.name() in {"terraform", "tofu"}:
+                if process.name() in {"terraform", "tofu"} or _is_embedded(process):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -265,6 +266,11 @@ class Agent:
         self.program.kill()
         self.program.environment.pop(fatal_agent.FATAL, None)
         self.program.start()
+
+
+def _is_embedded(process: psutil.Process) -> bool:
+    program = embedded_command()[-1]
+    return process.name().startswith("python") and program in process.cmdline()
 
 
 def default_pool() -> Pool:

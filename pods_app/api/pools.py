@@ -20,6 +20,7 @@ from pods_app.services import set_pool_credential
 from pods_app.states import PoolKind
 from tasks_app.actors import Actor
 from tasks_app.api.base import UUID_PATTERN, ApiViewSet, Input, is_schema, person
+from tasks_app.api.credentials import CredentialInput
 from tasks_app.api.pagination import ByName
 from tasks_app.exceptions import InvalidInput
 from tasks_app.models import Project
@@ -217,16 +218,6 @@ class PoolCredentialSerializer(serializers.ModelSerializer[PoolCredential]):
         model = PoolCredential
         fields = ["id", "kind", "host", "username", "known_hosts", "created_at"]
         read_only_fields = fields
-
-
-class CredentialInput(Input):
-    kind = serializers.ChoiceField(PoolCredential.Kind.choices)
-    host = serializers.CharField(max_length=253, help_text="For example git.example.com")
-    secret = serializers.CharField(
-        max_length=1 << 16, trim_whitespace=False, help_text="Never shown again"
-    )
-    username = serializers.CharField(max_length=100, allow_blank=True, default="")
-    known_hosts = serializers.CharField(max_length=1 << 16, allow_blank=True, default="")
 
 
 class PoolCredentialViewSet(PoolPartViewSet):

@@ -20,7 +20,7 @@ from tasks_app.actors import Actor
 from tasks_app.api.idempotency import HEADER, run_once
 from tasks_app.api.parsers import StrictJSONParser, Upload, give_length
 from tasks_app.exceptions import TooLarge
-from tasks_app.models import Workspace
+from tasks_app.models import Project, Workspace
 from tasks_app.permissions import visible_projects
 
 UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -182,6 +182,18 @@ class ApiViewSet(GenericViewSet[Any]):
         )
         if found is None:
             raise NotFound("There is no such workspace, or you may not see it.")
+        return found
+
+    def visible_project(self) -> Project:
+        """Return the project of the address.
+
+        Raises:
+            NotFound: it does not exist, or may not be seen.
+        """
+        rows = visible_projects(self.request.user)
+        found = rows.filter(pk=self.kwargs["project_id"]).first()
+        if found is None:
+            raise NotFound("There is no such project, or you may not see it.")
         return found
 
     def answer(self, row: Any, status: int = 200, location: str = "", **names: Any) -> Response:

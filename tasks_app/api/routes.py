@@ -2,7 +2,7 @@
 
 from rest_framework.routers import BaseRouter
 
-from tasks_app.api import configurations, state_versions, variables
+from tasks_app.api import configurations, credentials, state_versions, variables
 from tasks_app.api.base import WORKSPACE
 from tasks_app.api.projects import ProjectViewSet
 from tasks_app.api.task_contents import TaskContentViewSet
@@ -16,6 +16,7 @@ def register(router: BaseRouter) -> None:
     add = router.register
     add("projects", ProjectViewSet, "project")
     add(variables.PROJECT_PREFIX, variables.ProjectVariableViewSet, "project-variable")
+    add(credentials.PREFIX, credentials.ProjectCredentialViewSet, "project-credential")
     add("workspaces", WorkspaceViewSet, "workspace")
     add(configurations.PREFIX, configurations.ConfigurationViewSet, "configuration")
     add(variables.WORKSPACE_PREFIX, variables.WorkspaceVariableViewSet, "workspace-variable")

@@ -7,13 +7,12 @@ from typing import Any
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.base import PROJECT, WORKSPACE, ApiViewSet, Input, is_schema
 from tasks_app.models import Variable, VariableVersion
-from tasks_app.permissions import Action, may, visible_projects
+from tasks_app.permissions import Action, may
 from tasks_app.services import variables as service
 
 WORKSPACE_PREFIX = f"{WORKSPACE}/variables"
@@ -145,10 +144,7 @@ class ProjectVariableViewSet(VariableViewSet):
     """Variables of every workspace of a project; they beat global ones."""
 
     def scope(self) -> dict[str, Any]:
-        project = visible_projects(self.request.user).filter(pk=self.kwargs["project_id"]).first()
-        if project is None:
-            raise NotFound("There is no such project, or you may not see it.")
-        return {"project": project}
+        return {"project": self.visible_project()}
 
 
 class GlobalVariableViewSet(VariableViewSet):

@@ -12,6 +12,7 @@ from pods_app.services import assign_pool, set_pool_credential
 from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.models import Blob
+from tasks_app.services.credentials import set_credential
 from tasks_app.services.logs import append_log
 from tasks_app.services.state import upload_state
 from tasks_app.services.variables import set_variable
@@ -89,6 +90,13 @@ def seed() -> Seed:
     credential = set_pool_credential(
         actor=actor, pool=pool, kind="https_token", host="git.example.com", secret="very secret"
     )
+    projects_own = set_credential(
+        actor=actor,
+        project=workspace.project,
+        kind="https_token",
+        host="git.example.com",
+        secret="very secret",
+    )
     task = make_task(workspace)
     lease = task.leases.get().pk
     append_log(task=task, phase="plan", lease_id=lease, offset=0, data="größer ✔\n".encode())
@@ -114,6 +122,7 @@ def seed() -> Seed:
             "state-versions": str(version.pk),
             "tasks": str(task.pk),
             "pools/tokens": str(token.pk),
+            "projects/credentials": str(projects_own.pk),
             "workspaces/variables": str(variable.pk),
             "projects/variables": str(shared.pk),
             "variables/variables": str(everywhere.pk),

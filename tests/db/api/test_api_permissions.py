@@ -53,6 +53,15 @@ WRITES = [
     ),
     ("DELETE", "workspaces/{workspaces}/variables/{workspaces/variables}/", None, "manager"),
     ("PATCH", "projects/{projects}/", {"description": "x"}, "manager"),
+    ("GET", "projects/{projects}/credentials/", None, "manager"),
+    ("GET", "projects/{projects}/credentials/{projects/credentials}/", None, "manager"),
+    (
+        "POST",
+        "projects/{projects}/credentials/",
+        {"kind": "https_token", "host": "h.example.com", "secret": "long enough"},
+        "manager",
+    ),
+    ("DELETE", "projects/{projects}/credentials/{projects/credentials}/", None, "manager"),
 ]
 #: Only managers of every project.
 OPERATE = [

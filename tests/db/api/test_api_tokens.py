@@ -72,15 +72,23 @@ def test_sensitive_variables_never_come_back(admin):
     assert (shown["value"], shown["version"]) == ("plain now", 3)
 
 
-def test_credentials_of_pools_are_write_only(admin):
-    pool = admin.post("pools/", {"name": "main"}).json()["id"]
-    path = f"pools/{pool}/credentials/"
+@pytest.mark.parametrize("owners", ["pools", "projects"])
+def test_credentials_are_write_only_and_replaced(admin, owners):
+    owner = admin.post(f"{owners}/", {"name": "main"}).json()["id"]
+    path = f"{owners}/{owner}/credentials/"
     body = {"kind": "https_token", "host": "git.example.com", "secret": "correct horse"}
     made = admin.post(path, body)
     assert made.status_code == 201
     for answer in (made, admin.get(path)):
         assert "horse" not in answer.content.decode()
-    assert problem(admin.post(path, body | {"host": "a/b"}), 400)["field"] == "host"
+    again = admin.post(path, body | {"secret": "battery staple"})
+    assert again.json()["id"] == made.json()["id"]
+    for field, value in [("host", "a/b"), ("secret", "x"), ("username", "a:b")]:
+        assert problem(admin.post(path, body | {field: value}), 400)["field"] == field
+    ssh = problem(admin.post(path, body | {"kind": "ssh_key"}), 400)
+    assert ssh["field"] == "known_hosts"
+    assert admin.delete(f"{path}{made.json()['id']}/").status_code == 204
+    assert admin.get(path).json()["results"] == []
 
 
 def test_users_and_passwords_of_proxies_are_not_shown(admin):

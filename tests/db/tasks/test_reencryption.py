@@ -14,7 +14,7 @@ from pods_app.services import pool_credentials
 from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.exceptions import DecryptionFailed
-from tasks_app.models import Blob, Event, IdempotencyKey, Project, VariableVersion, Workspace
+from tasks_app.models import Blob, Event, IdempotencyKey, VariableVersion, Workspace
 from tasks_app.models.base import EncryptedRow
 from tasks_app.services import credentials, logs, plans, reencryption, state, variables
 from tasks_app.services.reencryption import encrypted_models, reencrypt
@@ -39,14 +39,6 @@ def rotated(settings):
     ring(settings, "old")
     world = seed()
     person = Person(make_admin())
-    project = Project.objects.get(name="default")
-    credentials.set_credential(
-        actor=Actor.person(person.user),
-        project=project,
-        kind="https_token",
-        host="git.example.com",
-        secret="very secret",
-    )
     key = {"Idempotency-Key": "one"}
     token = person.post("tokens/", {"hours": 1}, headers=key).json()["token"]
     ring(settings, "new", "old")

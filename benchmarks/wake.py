@@ -49,6 +49,7 @@ class IdleAgent:
         request = schema.RegisterRequest(
             pod_name=name,
             pod_uid=name,
+            registration_key=uuid4(),
             hostname="benchmark",
             program_version="0",
             engines=[_ENGINE],

@@ -52,7 +52,13 @@ class PermitDesk:
         return True
 
     def __call__(
-        self, *, plan_hash: str, manifest_digest: str, path: ApplyPath, path_reason: str
+        self,
+        *,
+        plan_hash: str,
+        manifest_digest: str,
+        path: ApplyPath,
+        path_reason: str,
+        environment_digest: str,
     ) -> float:
         """Return for how many seconds from the request the state may be locked.
 
@@ -70,6 +76,7 @@ class PermitDesk:
             manifest_digest=manifest_digest,
             path=path,
             path_reason=path_reason[:500],
+            environment_digest=environment_digest,
         )
         try:
             seconds = self._calls.permit(request, self._patience)

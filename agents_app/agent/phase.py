@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from agents_app.agent.journal import Event, LeaseJournal
@@ -24,7 +25,7 @@ from agents_app.runner.log import RunLog
 from agents_app.runner.plan import PlanOutcome, run_plan
 from agents_app.runner.run import Run, RunControl
 from agents_app.runner.workdir import WorkDirectory
-from agents_app.schema import ApplyPath, Job, Outcome, Phase
+from agents_app.schema import Job, Outcome, Phase
 
 log = logging.getLogger("agent.phase")
 
@@ -126,14 +127,7 @@ class LeaseRuns:
             return run_plan(run)
         return run_apply(run, self._ask_permit)
 
-    def _ask_permit(
-        self, *, plan_hash: str, manifest_digest: str, path: ApplyPath, path_reason: str
-    ) -> float:
-        seconds = self.permit(
-            plan_hash=plan_hash,
-            manifest_digest=manifest_digest,
-            path=path,
-            path_reason=path_reason,
-        )
+    def _ask_permit(self, **asked: Any) -> float:
+        seconds = self.permit(**asked)
         self.applying()
         return seconds

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents_app.runner import process
+from agents_app.runner import hold, process
 from agents_app.runner.apply import ApplyOutcome, conclude
 from agents_app.runner.environment import remembered_secrets, remove_home
 from agents_app.runner.errors import DirectoryInUse
@@ -73,6 +73,11 @@ def _resume_plan(run: Run, event: Mapping[str, Any]) -> PlanOutcome:
 def _resume_apply(run: Run, event: Mapping[str, Any]) -> ApplyOutcome:
     running = _process(run, event)
     same_life = event["machine"] == process.machine_life()
+    if same_life and not hold.released(run.directory.run / event["folder"]):
+        if running is not None:
+            hold.end_orphan(running)
+        _acquired(run)
+        return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
     if running is not None and (same_life or running.ran()):
         _rewind(run, event)
         outcome = conclude(run, running)

@@ -23,6 +23,7 @@ class LocalEngine:
     engine: str  # terraform or tofu
     version: str
     command: tuple[str, ...]
+    holds: bool = True  # waits at its gate; `probe.waits_at_gate` finds out
 
 
 def discover(paths: Sequence[str] = ()) -> list[LocalEngine]:

@@ -98,6 +98,21 @@ def _init_from_mirror(run: Run, home: PrivateHome, arguments: list[str]) -> bool
     return True
 
 
+def link_providers(run: Run) -> bool:
+    """Install what the reviewed lock file names without init: links to the agent's mirror.
+
+    Measured: under 1 ms, where init hashes every package again (terraform-physics §4). Only
+    with Slipway's state: what an init does for other backends was not measured to be dispensable.
+
+    Returns:
+        False if the mirror lacks a package, or has another build of it: init may know better.
+    """
+    if run.job.backend is None:
+        return False
+    locked = read_lock(run.lock_file.read_text()) if run.lock_file.exists() else []
+    return run.mirror.link(locked, run.working_directory / ".terraform" / "providers")
+
+
 def check_backend(run: Run) -> None:
     """Make sure that the state goes where it belongs.
 

@@ -74,6 +74,8 @@ class TerraformProcess:
         self._popen = popen
         self._tree = tree
         self._interrupted = False
+        #: So many bytes it wrote before it could hear a signal.
+        self.deaf_bytes = 0
 
     @property
     def stdout(self) -> Path:
@@ -131,6 +133,10 @@ class TerraformProcess:
             and int(name) != self.record.supervisor
             and _session(int(name)) == self.record.supervisor
         ]
+
+    def memory_bytes(self) -> int:
+        """Return the memory of the session: the proportional set size, as the kernel counts it."""
+        return sum(map(_memory_bytes, self.members()))
 
     def alive(self) -> bool:
         """Return whether the supervisor runs."""
@@ -297,6 +303,14 @@ def release_reserve(folder: Path) -> None:
 def _session(pid: int) -> int | None:
     fields = _stat(pid)
     return None if not fields or fields[0] == "Z" else int(fields[3])
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
 def _parent(pid: int) -> int | None:

@@ -84,6 +84,25 @@ class ProviderMirror:
         have = set(self.packages())
         return all(f"{one.address} {one.version}" in have for one in locked)
 
+    def link(self, locked: list[LockedProvider], folder: Path) -> bool:
+        """Link the locked packages into ``.terraform/providers``, as init would.
+
+        Returns:
+            False, with nothing linked, if one is not here as the lock file has it.
+        """
+        links = []
+        for one in locked:
+            known = self._known_hashes(one)
+            packages = list(self.path.joinpath(*one.address.split("/"), one.version).glob("*_*"))
+            if known is None or known["h1"] not in one.hashes or len(packages) != 1:
+                return False
+            links.append(packages[0])
+        for package in links:
+            link = folder.joinpath(*package.parts[-5:])
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(package)
+        return True
+
     def cli_config(self, *, own_only: bool) -> str:
         """Return Terraform's CLI configuration for an installation from here, or from upstream."""
         methods = [f'filesystem_mirror {{\n    path = "{self.path}"\n  }}']

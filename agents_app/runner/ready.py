@@ -8,6 +8,7 @@ from pathlib import Path
 from agents_app.runner import bundle
 from agents_app.runner.environment import PrivateHome
 from agents_app.runner.errors import ManifestMismatch, PlanHashMismatch, PlanUnusable
+from agents_app.runner.hold import remove_gates, was_applied
 from agents_app.runner.manifest import (
     Manifest,
     differences,
@@ -17,13 +18,19 @@ from agents_app.runner.manifest import (
     verify_plan_hash,
 )
 from agents_app.runner.plan import MANIFEST_FILE
-from agents_app.runner.prepare import init, manifest_of, unpack_configuration
+from agents_app.runner.prepare import init, link_providers, manifest_of, unpack_configuration
 from agents_app.runner.run import Run
 from agents_app.schema import ApplyPath, Artifact, PlanReference
 
+#: In a directory that was restored before its plan was confirmed.
+_WARMED_FILE = "warmed"
 
-def make_ready(run: Run, home: PrivateHome) -> tuple[ApplyPath, str]:
+
+def make_ready(run: Run, home: PrivateHome, *, ahead: bool = False) -> tuple[ApplyPath, str]:
     """Leave a directory from which exactly the reviewed plan can be applied.
+
+    Args:
+        ahead: nobody has confirmed yet.
 
     Returns:
         The path taken and why, in words.
@@ -39,13 +46,16 @@ def make_ready(run: Run, home: PrivateHome) -> tuple[ApplyPath, str]:
             f"The plan was made by {run.engine.engine} {reference.terraform_version} and cannot "
             f"be applied by {run.engine.version}: plan again."
         )
-    if any(run.directory.run.glob("apply*/supervisor")):
+    if was_applied(run.directory.run):
         # The server's permit prevents this; two applies of one plan would create all twice (F1).
         raise PlanUnusable("This plan was applied from its directory before, whatever came of it.")
     with run.step("verify"):
+        remove_gates(run.working_directory)
         obstacle = verify_kept(run, reference)
+    warmed = run.directory.path / _WARMED_FILE
     if not obstacle:
-        return ApplyPath.KEPT, "its plan and every file are as they were reviewed."
+        path = ApplyPath.WARMED if warmed.exists() else ApplyPath.KEPT
+        return path, "Its plan and every file are as they were reviewed."
     quarantined = run.directory.quarantine()
     if quarantined is not None:
         obstacle += " The directory was set aside."
@@ -55,6 +65,9 @@ def make_ready(run: Run, home: PrivateHome) -> tuple[ApplyPath, str]:
             "there: plan again."
         )
     restore(run, home, reference)
+    if ahead:
+        warmed.touch()
+        return ApplyPath.WARMED, obstacle
     return ApplyPath.NORMAL, obstacle
 
 
@@ -111,9 +124,12 @@ def restore(run: Run, home: PrivateHome, reference: PlanReference) -> None:
             files_gone=paths(config) - planned.entries.keys(),
         )
         packed.unlink()
-    with run.step("init"):
-        init(run, home, lock_read_only=True)
-    with run.step("verify"):
+    with run.step("providers"):
+        linked = link_providers(run)
+    if not linked:
+        with run.step("init"):
+            init(run, home, lock_read_only=True)
+    with run.step("verify restored"):
         verify_plan_hash(run.directory.plan_file, reference.plan_hash)
         actual = manifest_of(run)
         if actual.digest != reference.manifest_digest:

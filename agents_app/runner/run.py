@@ -75,11 +75,11 @@ class RunControl:
         """Hand a request to a running process.
 
         Not before its first output: until then a signal would kill it, since it has not yet
-        said what to do with signals.
+        said what to do with signals. One that was held hears nothing before it goes on.
         """
         if self.killed:
             running.kill()
-        elif self.interrupted and running.stdout.stat().st_size:
+        elif self.interrupted and running.stdout.stat().st_size > running.deaf_bytes:
             running.interrupt()
 
     def check(self) -> None:
@@ -199,15 +199,8 @@ def spawn(
         folder: a folder that was made for it alone; by default a new one.
         check: called when nothing is left to be done but to start; raises to prevent it.
     """
-    run.log.flush()
     folder = folder or run.directory.new_run_folder(what)
-    run.journal.record(
-        "spawning",
-        what=what,
-        folder=folder.name,
-        log_offset=run.log.size,
-        machine=process.machine_life(),
-    )
+    announce(run, what, folder)
     check()
     return process.start(
         folder,
@@ -215,6 +208,18 @@ def spawn(
         environment,
         run.working_directory,
         lock=run.directory.lock_descriptor,
+    )
+
+
+def announce(run: Run, what: str, folder: Path) -> None:
+    """Note in the journal that a command may run from now on."""
+    run.log.flush()
+    run.journal.record(
+        "spawning",
+        what=what,
+        folder=folder.name,
+        log_offset=run.log.size,
+        machine=process.machine_life(),
     )
 
 

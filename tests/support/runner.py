@@ -99,7 +99,13 @@ class Permit:
     before_grant: Callable[[], None] = lambda: None
 
     def __call__(
-        self, *, plan_hash: str, manifest_digest: str, path: ApplyPath, path_reason: str
+        self,
+        *,
+        plan_hash: str,
+        manifest_digest: str,
+        path: ApplyPath,
+        path_reason: str,
+        environment_digest: str,
     ) -> float:
         self.asked.append({"path": path, "reason": path_reason, "hash": plan_hash})
         if self.denial or len(self.asked) > 1:

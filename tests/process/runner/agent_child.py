@@ -43,7 +43,7 @@ def main(description: str, phase: str, point: str) -> None:
 
 
 def _permit(granted: Path, reach: Callable[[str], None]) -> Callable[..., float]:
-    def ask(*, plan_hash: str, manifest_digest: str, path: ApplyPath, path_reason: str) -> float:
+    def ask(*, path: ApplyPath, **asked: str) -> float:
         reach("permit asked")
         with granted.open("a") as file:
             file.write(f"{path}\n")

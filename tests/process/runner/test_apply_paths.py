@@ -41,10 +41,10 @@ def test_an_unchanged_directory_is_applied_without_init(
     assert target.read_text() == "reviewed\n"
     assert permit.asked[0]["path"] == ApplyPath.KEPT
     assert [event["what"] for event in bench.events("apply")] == ["apply"]
-    assert "Applying from the kept work directory" in bench.log("apply")
+    assert "Starting from the kept work directory" in bench.log("apply")
     assert "Apply complete!" in bench.log("apply")
     names = [step.name for step in bench.steps]
-    assert names[-5:] == ["verify", "permit", "spawn", "first_action", "apply"]
+    assert names[-5:] == ["spawn", "permit", "gate", "first_action", "apply"]
     assert not bench.directory.home.exists()
 
 

@@ -54,9 +54,9 @@ def _apply_outcome(bench: Bench, confirmed: PlanReference) -> ApplyOutcome:
     return outcome
 
 
-_BEFORE = ["step verify", "permit asked", "permit granted", "step permit"]
+_BEFORE = ["step verify", "step spawn", "permit asked", "permit granted", "step permit"]
 _BETWEEN = ["before spawning apply", "after spawning apply"]
-_STARTED = ["step spawn", "step first_action"]
+_STARTED = ["step gate", "step first_action"]
 
 
 @pytest.mark.parametrize("point", [*_BEFORE, *_BETWEEN])
@@ -105,7 +105,7 @@ def test_killed_on_the_normal_path(make_bench: MakeBench, counter: Path, point: 
 def test_a_failure_is_told_after_a_restart(make_bench: MakeBench, counter: Path) -> None:
     bench = make_bench({"main.tf": append(counter, "sleep 0.5 && false")})
     confirmed = plan(bench)
-    _child(bench, "apply", "step spawn", confirmed)
+    _child(bench, "apply", "step gate", confirmed)
     outcome = _apply_outcome(bench, confirmed)
     assert outcome.outcome == Outcome.FAILED
     assert outcome.error.startswith("local-exec provisioner error")
@@ -120,7 +120,7 @@ def test_the_log_is_the_same_byte_for_byte(make_bench: MakeBench, counter: Path)
     _apply_outcome(bench, confirmed)
     whole = log.read_bytes()
     assert begun and whole.startswith(begun) and len(whole) > len(begun)
-    assert "Applying from the kept work directory" in bench.log("apply")
+    assert "Starting from the kept work directory" in bench.log("apply")
     _apply_outcome(bench, confirmed)
     assert log.read_bytes() == whole
 

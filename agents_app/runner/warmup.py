@@ -1,0 +1,72 @@
+"""A warm-up: everything of an apply that can be done before anybody confirms it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents_app.runner.apply import start_held
+from agents_app.runner.environment import private_home
+from agents_app.runner.hold import HeldApply
+from agents_app.runner.ready import make_ready
+from agents_app.runner.run import Run
+from agents_app.schema import ApplyPath
+
+_NOT_ASKED = "Holding is switched off on this agent."
+_ENGINE = "This engine does not wait at the gate; the probe at the agent's start found that out."
+
+
+@dataclass
+class Warm:
+    """What lies ready: a directory that was proven, and perhaps a Terraform that waits in it."""
+
+    path: ApplyPath
+    held: HeldApply | None = None
+    reason: str = ""  # why nothing is held
+
+
+def warm_up(run: Run, *, may_hold: bool) -> Warm:
+    """Make the run's directory ready for its apply, and start Terraform behind its gate.
+
+    A Terraform that does not come to wait is no failure of the warm-up: the directory is ready.
+
+    Raises:
+        PlanUnusable, StepFailed: no directory can be made ready; only the former is for good.
+        RunCancelled: nobody wants it any more; nothing is left running.
+    """
+    with ExitStack() as stack:
+        home = stack.enter_context(private_home(run.directory.home, run.job))
+        path, _ = make_ready(run, home, ahead=True)
+        if not (may_hold and run.engine.holds):
+            with run.step("read ahead"):
+                _read_ahead(run)
+            return Warm(path, reason=_ENGINE if may_hold else _NOT_ASKED)
+        with run.step("spawn"):
+            held = start_held(run, home)
+        try:
+            with run.step("gate"):
+                waits = held.wait(run.control.check)
+        except BaseException:
+            held.reject()
+            raise
+        if not waits:
+            why = run.log.redact(held.why_ended())
+            held.reject()
+            return Warm(path, reason=f"Terraform did not come to wait: {why}.")
+        held.keep(stack.pop_all())
+        return Warm(path, held)
+
+
+def _read_ahead(run: Run) -> None:
+    """Ask the kernel to read the providers; a held Terraform has hashed them, and so read them."""
+    providers = run.working_directory / ".terraform" / "providers"
+    for package in filter(Path.is_dir, providers.glob("*/*/*/*/*_*")):
+        for file in Path(package).iterdir():
+            if file.is_file():
+                descriptor = os.open(file, os.O_RDONLY)
+                try:
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+                finally:
+                    os.close(descriptor)

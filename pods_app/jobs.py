@@ -3,6 +3,8 @@
 from django.conf import settings
 
 from pods_app import controller as controller_module
+from pods_app import reconcile as reconcile_module
+from pods_app.models import Pool
 from pods_app.queue import dispatch_pass
 from pods_app.work_directories import cleanup
 from tasks_app.single_flight import single_flight
@@ -26,6 +28,13 @@ def controller_pass() -> bool:
         if mine:
             controller_module.controller_pass()
         return mine
+
+
+def reconcile_pods() -> int:
+    """Bring the pools' pods in line, those in a cluster too; returns how many differences."""
+    with single_flight("job: reconcile pods", _SECONDS) as mine:
+        pools = Pool.objects.all() if mine else []
+        return sum(len(reconcile_module.reconcile_pods(pool)) for pool in pools)
 
 
 def cleanup_work_directories() -> int:

@@ -69,7 +69,35 @@ class _Round:
         return not self.dry_run
 
 
+def cluster_pools() -> list[Pool]:
+    """Return the pools that have, or should have, pods in a Kubernetes cluster."""
+    with_pods = ManagedPod.objects.filter(kind=PoolKind.KUBERNETES).exclude(phase=PodPhase.GONE)
+    return list(
+        Pool.objects.filter(Q(kind=PoolKind.KUBERNETES) | Q(pk__in=with_pods.values("pool_id")))
+    )
+
+
 def reconcile_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
+    """Bring a pool's pods in line with what it should have, of whatever kind they are.
+
+    Two callers at once do no harm.
+
+    Returns:
+        What was changed, or would be.
+
+    Raises:
+        ClusterError: the pool has pods in a cluster, which gave no answer.
+    """
+    changes = reconcile_local_pods(pool, dry_run=dry_run)
+    if pool in cluster_pools():
+        # Only where there is a cluster, its client is worth its memory.
+        from pods_app.cluster.reconcile import reconcile_cluster
+
+        changes += reconcile_cluster([pool], dry_run=dry_run)
+    return changes
+
+
+def reconcile_local_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
     """Create missing pods, start dead agents again, and end pods that are too many.
 
     An agent that is started again re-adopts its work. A pod ends only when all its slots are

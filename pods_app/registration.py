@@ -34,6 +34,11 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def is_pool_token(token: str) -> bool:
+    """Return whether it looks like one; what does not may be a service account's."""
+    return token.count(".") != 2
+
+
 def create_pool_token(
     *,
     actor: Actor,
@@ -115,11 +120,13 @@ def register_pod(
 
     Raises:
         NameTaken: another pod has the name, and was heard within the last two heartbeats.
+        NotPermitted: it is a pod of the cluster, whose agent has a token of its own.
     """
     actor = Actor.agent(agent_id)
     with transaction.atomic():
         pool = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
         _refuse_taken_name(pool, pod_name, pod_uid)
+        _refuse_names_of_the_cluster(pool, pod_name, pod_uid)
         for former_id in (
             ManagedPod.objects.filter(pool=pool, pod_name=pod_name)
             .exclude(Q(pod_uid=pod_uid) | Q(phase=PodPhase.GONE))
@@ -135,34 +142,66 @@ def register_pod(
                 "agent_id": str(agent_id),
             },
         )
-        pod.agent_id = pod.agent_id or str(agent_id)
-        pod.pod_name, pod.engines, pod.phase = pod_name, engines, PodPhase.ONLINE
-        # Whoever asked it to end asked the former process; an operator's draining stays.
-        pod.ending = False
-        if not pod.draining:
-            pod.phase_reason = ""
-        pod.slot_limit = min(slots, pool.slots_per_pod)
-        pod.save(
-            update_fields=[
-                "agent_id",
-                "pod_name",
-                "engines",
-                "phase",
-                "phase_reason",
-                "ending",
-                "slot_limit",
-            ]
+        pod.pod_name = pod_name
+        return bring_online(
+            pool, pod, engines=engines, slots=slots, agent_id=agent_id, again=not created
         )
-        ManagedPod.objects.filter(pk=pod.pk).update(last_heartbeat=ClockTimestamp())
-        add_slots(pod, pod.slot_limit)
-        record(
-            "pod.registered",
-            actor=actor,
-            data={"pod": pod_name, "pool": pool.name, "again": not created},
-        )
-        notify_controller()
-        pod.refresh_from_db()
+
+
+def bring_online(
+    pool: Pool,
+    pod: ManagedPod,
+    *,
+    engines: list[dict[str, str]],
+    slots: int,
+    agent_id: UUID,
+    again: bool,
+) -> ManagedPod:
+    """Let the agent of an entered pod in; the caller has locked the pool.
+
+    Args:
+        again: the pod's agent has registered before.
+    """
+    pod.agent_id = pod.agent_id or str(agent_id)
+    pod.engines, pod.phase = engines, PodPhase.ONLINE
+    # Whoever asked it to end asked the former process; an operator's draining stays.
+    pod.ending = False
+    if not pod.draining:
+        pod.phase_reason = ""
+    pod.slot_limit = min(slots, pool.slots_per_pod)
+    pod.save(
+        update_fields=[
+            "agent_id",
+            "pod_name",
+            "engines",
+            "phase",
+            "phase_reason",
+            "ending",
+            "slot_limit",
+        ]
+    )
+    ManagedPod.objects.filter(pk=pod.pk).update(last_heartbeat=ClockTimestamp())
+    add_slots(pod, pod.slot_limit)
+    record(
+        "pod.registered",
+        actor=Actor.agent(agent_id),
+        data={"pod": pod.pod_name, "pool": pool.name, "again": again},
+    )
+    notify_controller()
+    pod.refresh_from_db()
     return pod
+
+
+def _refuse_names_of_the_cluster(pool: Pool, pod_name: str, pod_uid: str) -> None:
+    """A pool token must not bring anybody into the place of a pod of the cluster."""
+    taken = ManagedPod.objects.filter(
+        Q(pod_name=pod_name) | Q(pod_uid=pod_uid), pool=pool, kind=PoolKind.KUBERNETES
+    )
+    if taken.exclude(phase=PodPhase.GONE).exists():
+        raise NotPermitted(
+            f"{pod_name} is a pod of the cluster, whose agent registers with its service account's "
+            "token. Give this agent another --pod-name."
+        )
 
 
 def _refuse_taken_name(pool: Pool, pod_name: str, pod_uid: str) -> None:

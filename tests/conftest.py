@@ -71,6 +71,7 @@ def _alive(pid: str) -> bool:
 
 
 def _remove(directory: Path) -> None:
+    end_processes_below(directory / "apiserver")
     embedded.stop(directory / "postgres")
     shutil.rmtree(directory, ignore_errors=True)
 

@@ -70,6 +70,11 @@ class Identity:
         return self._record.pod_uid
 
     @property
+    def registration_key(self) -> UUID:
+        """By it the server knows that a repeated registration is this agent's."""
+        return self._record.registration_key
+
+    @property
     def registration(self) -> RegisterReply | None:
         """What the server said at the last registration, with the newest token."""
         return self._record.registration

@@ -123,6 +123,7 @@ def _about(options: Options, identity: Identity, engines: list[LocalEngine]) -> 
     return RegisterRequest(
         pod_name=options.pod_name,
         pod_uid=identity.pod_uid,
+        registration_key=identity.registration_key,
         hostname=socket.gethostname(),
         program_version=VERSION,
         engines=[Engine(engine=engine.engine, version=engine.version) for engine in engines],

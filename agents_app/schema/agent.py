@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import Field
 
@@ -23,10 +23,15 @@ class Engine(Message):
 
 
 class RegisterRequest(Message):
-    """Sent with the pool token. The same ``pod_uid`` registering again gets a new token."""
+    """Sent with the pool token, or with that of a pod's service account.
+
+    The same ``pod_uid`` registering again gets a new token. In a cluster the UID alone proves
+    nothing: only the agent that has the ``registration_key`` of the first time may.
+    """
 
     pod_name: str = Field(min_length=1, max_length=253)
     pod_uid: str = Field(min_length=1, max_length=64)
+    registration_key: UUID
     hostname: str
     program_version: str
     engines: list[Engine]
@@ -96,6 +101,7 @@ class AgentRecord(Message):
     """What an agent remembers on its own disk between restarts."""
 
     pod_uid: str
+    registration_key: UUID = Field(default_factory=uuid4)  # made once, before it registers
     incarnation: UUID | None = None
     newest_lease: UUID | None = None
     newest_permit: UUID | None = None

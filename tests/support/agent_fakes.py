@@ -253,6 +253,7 @@ class FakeAgent:
         return RegisterRequest(
             pod_name="pod",
             pod_uid=self.identity.pod_uid,
+            registration_key=self.identity.registration_key,
             hostname="host",
             program_version="test",
             engines=[],

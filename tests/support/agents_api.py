@@ -73,6 +73,7 @@ def register_request(**changes: Any) -> dict[str, Any]:
     return {
         "pod_name": "pod-a",
         "pod_uid": "uid-a",
+        "registration_key": str(uuid.uuid4()),
         "hostname": "host",
         "program_version": "0.1",
         "engines": [{"engine": "terraform", "version": "1.11.4"}],

@@ -35,9 +35,15 @@ class Program:
     """A process with its output in a file; it can be started again."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        directory: Path = ROOT,
     ) -> None:
         self.name, self.command, self.log = name, list(command), log
+        self.directory = directory
         self.environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,7 +69,7 @@ class Program:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -5,7 +5,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pods_app.models import Pool
 from pods_app.reconcile import reconcile_pods
+from tasks_app.exceptions import SlipwayError
 
+#: Somebody else's pod: told, but nothing to do.
+LEAVE = "leave"
 EXIT_DRY_RUN_FOUND_CHANGES = 3
 
 
@@ -24,14 +27,19 @@ class Command(BaseCommand):
             if not pools:
                 names = ", ".join(Pool.objects.values_list("name", flat=True)) or "none yet"
                 raise CommandError(f"There is no pool {options['pool']!r}; there are: {names}.")
-        changes = [
-            change for pool in pools for change in reconcile_pods(pool, dry_run=options["dry_run"])
-        ]
+        try:
+            changes = [
+                change
+                for pool in pools
+                for change in reconcile_pods(pool, dry_run=options["dry_run"])
+            ]
+        except SlipwayError as error:
+            raise CommandError(error.detail) from None
         if options["json"]:
             self.stdout.write(json.dumps([change.as_dict() for change in changes], indent=2))
         else:
             for change in changes:
                 self.stdout.write(f"{change.action} {change.pod}: {change.reason}")
             self.stdout.write(f"{len(changes)} difference(s)")
-        if options["dry_run"] and changes:
+        if options["dry_run"] and any(change.action != LEAVE for change in changes):
             raise SystemExit(EXIT_DRY_RUN_FOUND_CHANGES)

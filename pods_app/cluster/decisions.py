@@ -1,0 +1,277 @@
+"""Pure: a pool's rows and the cluster's objects become what is to be done.
+
+Level-triggered: nothing but the present state counts, and each decision is safe to repeat.
+Worker and reserved pods differ by their slots alone: a pod with an occupied one is never ended
+here, whatever else is true of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+from pods_app.cluster.diagnosis import Diagnosis, ObjectPhase
+from pods_app.cluster.names import pod_name
+from pods_app.states import PodPhase
+
+#: A pod that a node has and whose agent has not registered for so long is replaced, in seconds.
+STARTING_SECONDS = 600
+#: A silent pod without work is replaced after so many seconds.
+LOST_SECONDS = 120
+
+#: Why a pod drains; by this reason a later pass knows that it was its own doing.
+TOO_MANY = "the pool has more pods than it wants"
+OUTDATED = "the pool's template or settings have changed"
+UNSTARTED = "its agent did not register in time"
+SILENT = "its agent is not heard of"
+ENDED_THERE = "it is being ended in the cluster"
+OWN_REASONS = (TOO_MANY, OUTDATED, UNSTARTED, SILENT)
+
+
+class Act(StrEnum):
+    """What can be done about a pod."""
+
+    ENTER = "create"  # a row, then its object
+    MAKE = "make"  # the object of a row
+    NOTE = "note"  # the object of a row exists: take over its UID
+    ADOPT = "adopt"  # an object of ours without a row
+    GONE = "gone"  # the row: its object has ended, or does not exist
+    CLEAN = "clean"  # an object that has ended, or whose row is over
+    RETIRE = "end"  # drain if free, then delete
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+    MARK = "mark"  # busy or not
+    EXPLAIN = "explain"  # the reason on the row
+    LEAVE = "leave"  # of somebody else
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pod as the database has it."""
+
+    id: UUID
+    name: str
+    uid: str
+    phase: str = PodPhase.ONLINE
+    reason: str = ""
+    draining: bool = False
+    occupied: int = 0  # slots that run or keep something
+    template: str = ""
+    node: str = ""
+    age_seconds: float = 0.0  # since its object was asked for
+    silent_seconds: float = 0.0  # since the last heartbeat
+    pause_seconds: float = 0.0  # until its object may be asked for again
+
+
+@dataclass(frozen=True)
+class Object:
+    """A pod as the cluster has it."""
+
+    name: str
+    uid: str
+    diagnosis: Diagnosis
+    version: str = ""
+    row_id: str = ""  # as its annotation says
+    ours: bool = True  # this installation's and this pool's
+    busy: bool = False  # as its label says
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the pool should have."""
+
+    pods: int
+    template: str  # the digest of a pod made now; "" when none can be made
+    frozen: bool = False
+    pause_seconds: float = 0.0  # until another pod may be made: the last ones failed at once
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing to do, and why."""
+
+    act: Act
+    name: str
+    reason: str
+    row: Row | None = None
+    object: Object | None = None
+
+
+@dataclass
+class _Pool:
+    name: str
+    wish: Wish
+    objects: dict[str, Object]
+    decisions: list[Decision] = field(default_factory=list)
+
+    def decide(
+        self, act: Act, name: str, reason: str, row: Row | None = None, obj: Object | None = None
+    ) -> None:
+        self.decisions.append(Decision(act, name, reason, row, obj))
+
+
+def decide(
+    pool: str, wish: Wish, rows: Sequence[Row], over: Iterable[UUID], objects: Iterable[Object]
+) -> list[Decision]:
+    """Return what is to be done, in the order in which to do it.
+
+    Args:
+        rows: the pool's pods that are not gone, oldest first.
+        over: ids of its rows that are gone.
+        objects: everything in the namespace whose name or labels could concern the pool.
+    """
+    pool_ = _Pool(pool, wish, {one.name: one for one in objects})
+    supply = [row for row in rows if _supplies(pool_, row)]
+    _strays(pool_, rows, {str(one) for one in over})
+    supply = _retire(pool_, supply)
+    _fill(pool_, rows, supply)
+    return pool_.decisions
+
+
+def _supplies(pool: _Pool, row: Row) -> bool:
+    """Decide about one row; returns whether its pod counts towards what the pool wants."""
+    obj = pool.objects.get(row.name)
+    if obj is not None and row.uid and obj.uid != row.uid:
+        obj = None  # a successor of the same name
+    if obj is None:
+        return _without_object(pool, row)
+    if not obj.ours or (not row.uid and obj.row_id != str(row.id)):
+        pool.decide(Act.GONE, row.name, "somebody else's pod has its name", row)
+        return False
+    seen = obj.diagnosis
+    if not row.uid:
+        pool.decide(Act.NOTE, row.name, "the cluster has made it", row, obj)
+    if seen.phase == ObjectPhase.ENDED:
+        pool.decide(Act.GONE, row.name, seen.reason, row)
+        pool.decide(Act.CLEAN, row.name, seen.reason, row, obj)
+        return False
+    _mark(pool, row, obj)
+    _explain(pool, row, seen)
+    if seen.deleting:
+        if not row.draining:
+            pool.decide(Act.DRAIN, row.name, ENDED_THERE, row, obj)
+        return False
+    return _healthy(pool, row, obj)
+
+
+def _without_object(pool: _Pool, row: Row) -> bool:
+    if row.uid:
+        pool.decide(Act.GONE, row.name, "it does not exist in the cluster any more", row)
+        return False
+    if pool.wish.frozen:
+        pool.decide(Act.GONE, row.name, "the pool was frozen before it was made", row)
+        return False
+    if pool.wish.template and not row.pause_seconds:
+        pool.decide(Act.MAKE, row.name, "it is entered, and the cluster does not have it", row)
+    return not row.draining
+
+
+def _mark(pool: _Pool, row: Row, obj: Object) -> None:
+    busy = row.occupied > 0
+    if busy != obj.busy:
+        reason = f"{row.occupied} of its slots are occupied" if busy else "its slots are free"
+        pool.decide(Act.MARK, row.name, reason, row, obj)
+
+
+def _explain(pool: _Pool, row: Row, seen: Diagnosis) -> None:
+    """Show on the row what the cluster says, unless it says already why it drains or is lost."""
+    silent = row.phase == PodPhase.LOST and seen.phase != ObjectPhase.UNKNOWN
+    told = row.reason if (row.draining or silent) and not seen.overdue else seen.reason
+    if told != row.reason or seen.node != row.node:
+        pool.decide(Act.EXPLAIN, row.name, told, row, pool.objects[row.name])
+
+
+def _healthy(pool: _Pool, row: Row, obj: Object) -> bool:
+    """Judge a pod that lives; returns whether it counts."""
+    if row.draining:
+        if row.reason in OWN_REASONS and row.reason != TOO_MANY and not row.occupied:
+            pool.decide(Act.RETIRE, row.name, row.reason, row, obj)
+        return row.reason == TOO_MANY  # it may be wanted again
+    if row.phase == PodPhase.LOST:
+        if not row.occupied and row.silent_seconds > LOST_SECONDS:
+            pool.decide(Act.RETIRE, row.name, SILENT, row, obj)
+        return False
+    started = obj.diagnosis.phase in {ObjectPhase.STARTING, ObjectPhase.RUNNING}
+    late = row.phase == PodPhase.STARTING and row.age_seconds > STARTING_SECONDS
+    if started and late and not row.occupied:
+        pool.decide(Act.RETIRE, row.name, UNSTARTED, row, obj)
+        return False
+    # One that no node has room for keeps its place in the scheduler's queue.
+    return True
+
+
+def _strays(pool: _Pool, rows: Sequence[Row], over: set[str]) -> None:
+    """Decide about objects that belong to no row."""
+    known = {row.uid for row in rows if row.uid}
+    unmade = {row.name for row in rows if not row.uid}
+    for obj in pool.objects.values():
+        if obj.uid in known or (obj.name in unmade and obj.ours):
+            continue
+        if not obj.ours:
+            pool.decide(Act.LEAVE, obj.name, "it is not this installation's", obj=obj)
+        elif obj.diagnosis.phase == ObjectPhase.ENDED:
+            pool.decide(Act.CLEAN, obj.name, obj.diagnosis.reason, obj=obj)
+        elif obj.diagnosis.deleting:
+            continue
+        elif obj.row_id in over:
+            pool.decide(Act.CLEAN, obj.name, "its row is over", obj=obj)
+        else:
+            reason = "the database does not know it: it may run work"
+            pool.decide(Act.ADOPT, obj.name, reason, obj=obj)
+
+
+def _retire(pool: _Pool, supply: list[Row]) -> list[Row]:
+    """End what is too many or outdated; returns what stays."""
+    surplus = _surplus(supply, pool.wish.pods)
+    for row in surplus:
+        if not row.occupied:
+            pool.decide(Act.RETIRE, row.name, TOO_MANY, row, pool.objects.get(row.name))
+    # What is occupied stays, though it is too many.
+    stays = [row for row in supply if row not in surplus or row.occupied]
+    if (
+        pool.wish.frozen
+        or not pool.wish.template
+        or any(row.phase == PodPhase.STARTING for row in stays)
+    ):
+        return stays
+    for row in stays:  # one at a time, so that the pool keeps its capacity
+        if row.uid and row.template != pool.wish.template and not row.occupied:
+            pool.decide(Act.RETIRE, row.name, OUTDATED, row, pool.objects.get(row.name))
+            break
+    return stays
+
+
+def _surplus(supply: Sequence[Row], wanted: int) -> list[Row]:
+    """Return the pods that are too many: draining ones first, then idle ones, the youngest."""
+    too_many = len(supply) - wanted
+    order = sorted(
+        range(len(supply)),
+        key=lambda number: (
+            supply[number].occupied > 0,
+            not supply[number].draining,
+            supply[number].phase != PodPhase.STARTING,
+            -number,
+        ),
+    )
+    return [supply[number] for number in order[:too_many]] if too_many > 0 else []
+
+
+def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:
+    """Bring back pods that were too many, and enter the missing ones."""
+    if pool.wish.frozen:
+        return
+    for row in supply:
+        if row.draining and row.reason == TOO_MANY and row.uid:
+            pool.decide(Act.UNDRAIN, row.name, "the pool wants it again", row)
+    if not pool.wish.template or pool.wish.pause_seconds:
+        return
+    taken = {row.name for row in rows} | pool.objects.keys()
+    missing, number = pool.wish.pods - len(supply), 0
+    while missing > 0:
+        name = pod_name(pool.name, number)
+        number += 1
+        if name not in taken:
+            pool.decide(Act.ENTER, name, f"the pool wants {pool.wish.pods} pods")
+            missing -= 1

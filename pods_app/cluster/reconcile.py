@@ -1,0 +1,266 @@
+"""Pools in a cluster: what the decisions say is carried out.
+
+Rows are written before objects are asked for and after they are gone, so that whoever dies in
+between leaves what the next pass completes. What must happen once is claimed by a guarded
+UPDATE (a launch, a drain) or a unique constraint (a name); deletions carry preconditions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from pods_app.cluster import decisions, facts, names
+from pods_app.cluster.builder import Surroundings
+from pods_app.cluster.client import Cluster
+from pods_app.cluster.connection import cluster, surroundings
+from pods_app.cluster.decisions import Act, Decision, Object, Row, Wish
+from pods_app.cluster.errors import Changed, ClusterError, NameTaken, Unreachable
+from pods_app.cluster.hosting import create_once, manifest_of, note
+from pods_app.models import ManagedPod, Pool
+from pods_app.notify import notify_controller
+from pods_app.reconcile import RECONCILE, Change
+from pods_app.registration import add_slots
+from pods_app.services import drain_if_free, drain_pod, pod_is_gone, undrain_pod
+from pods_app.states import PodPhase, PoolKind
+from tasks_app.exceptions import InvalidInput, SlipwayError
+from tasks_app.models.base import ClockTimestamp
+from tasks_app.transitions import record
+
+log = logging.getLogger(__name__)
+
+
+def reconcile_cluster(pools: Iterable[Pool], *, dry_run: bool = False) -> list[Change]:
+    """Bring pods and objects of pools in line, with one look at the cluster for all of them.
+
+    Two callers at once do no harm.
+
+    Returns:
+        What was changed, or would be.
+
+    Raises:
+        ClusterError: the cluster gave no answer. Nothing was concluded from that; each pool
+            says so.
+    """
+    pools, changes = list(pools), []
+    if not pools:
+        return []
+    try:
+        api, around = cluster(), surroundings()
+        pods, _ = api.list_pods("")
+    except ClusterError as error:
+        for pool in pools:
+            _tell(pool, error.detail, dry_run)
+        raise
+    for pool in pools:
+        changes += _Round(pool, api, around, dry_run).run(pods)
+    return changes
+
+
+class _Round:
+    """One reconciliation of one pool."""
+
+    def __init__(self, pool: Pool, api: Cluster, around: Surroundings, dry_run: bool) -> None:
+        self._pool, self._api, self._around, self._dry_run = pool, api, around, dry_run
+        self._trouble = ""
+        self._acts: dict[Act, Callable[[Decision], object]] = {
+            Act.ENTER: self._enter,
+            Act.MAKE: self._make,
+            Act.NOTE: self._note,
+            Act.ADOPT: self._adopt,
+            Act.GONE: self._gone,
+            Act.CLEAN: self._clean,
+            Act.RETIRE: self._retire,
+            Act.DRAIN: self._drain,
+            Act.UNDRAIN: self._undrain,
+            Act.MARK: self._mark,
+            Act.EXPLAIN: self._explain,
+        }
+
+    def run(self, pods: list[dict[str, Any]]) -> list[Change]:
+        rows = facts.rows_of(self._pool)
+        objects = facts.objects_of(self._pool, pods, self._around.owner, self._api)
+        found = decisions.decide(
+            self._pool.name, self._wish(), rows, facts.over(rows, objects), objects
+        )
+        if not self._dry_run:
+            for decision in found:
+                self._act(decision)
+        _tell(self._pool, self._trouble, self._dry_run)
+        return [Change(self._pool.name, one.name, one.act, one.reason) for one in found]
+
+    def _wish(self) -> Wish:
+        wanted = self._pool.min_pods if self._pool.kind == PoolKind.KUBERNETES else 0
+        digest = ""
+        try:
+            sample = manifest_of(self._pool, self._around, name="", row_id="")
+            digest = sample["metadata"]["annotations"][names.TEMPLATE]
+        except InvalidInput as error:
+            self._trouble = error.detail
+        return Wish(wanted, digest, self._pool.frozen, facts.pause_seconds(self._pool))
+
+    def _act(self, decision: Decision) -> None:
+        try:
+            self._acts.get(decision.act, _leave)(decision)
+        except Unreachable as error:
+            _tell(self._pool, error.detail, self._dry_run)
+            raise
+        except Changed:
+            log.info("pod %s has changed; the next pass reads it again", decision.name)
+        except (ClusterError, InvalidInput) as error:
+            self._trouble = self._trouble or error.detail
+            if decision.row is not None:
+                _write_reason(decision.row, error)
+
+    # --- what is done ---------------------------------------------------------------------
+
+    def _enter(self, decision: Decision) -> None:
+        pod = ManagedPod(
+            pool=self._pool,
+            pod_name=decision.name,
+            kind=PoolKind.KUBERNETES,
+            slot_limit=self._pool.slots_per_pod,
+        )
+        try:
+            with transaction.atomic():
+                pod.save(force_insert=True)
+                add_slots(pod, self._pool.slots_per_pod)
+        except IntegrityError:
+            return  # somebody else entered it at this moment
+        self._launch(pod)
+
+    def _make(self, decision: Decision) -> None:
+        self._launch(_pod(decision))
+
+    def _launch(self, pod: ManagedPod) -> None:
+        """Ask the cluster for the pod; of many callers one does."""
+        claimed = (
+            ManagedPod.objects.filter(
+                pk=pod.pk, last_launch_at=pod.last_launch_at, failed_launches=pod.failed_launches
+            )
+            .exclude(phase=PodPhase.GONE)
+            .update(last_launch_at=ClockTimestamp(), failed_launches=F("failed_launches") + 1)
+        )
+        if not claimed:
+            return
+        manifest = manifest_of(self._pool, self._around, name=pod.pod_name, row_id=str(pod.pk))
+        try:
+            made = create_once(self._api, manifest, str(pod.pk))
+        except NameTaken as error:
+            pod_is_gone(pod.pk, actor=RECONCILE, cause=error.detail)
+            return
+        except (ClusterError, InvalidInput) as error:
+            _write_reason(pod, error)
+            raise
+        note(pod, made)
+        record(
+            "pod.started",
+            actor=RECONCILE,
+            data={"pod": pod.pod_name, "pool": self._pool.name, "uid": pod.pod_uid},
+        )
+
+    def _note(self, decision: Decision) -> None:
+        pod = _pod(decision)
+        found = self._api.get_pod(pod.pod_name)
+        if found is not None and found["metadata"]["uid"] == _object(decision).uid:
+            note(pod, found)
+
+    def _adopt(self, decision: Decision) -> None:
+        """Enter an object whose row was lost, as after a restore; its agent registers again."""
+        found = _object(decision)
+        pod = ManagedPod(
+            pool=self._pool,
+            pod_name=found.name,
+            pod_uid=found.uid,
+            kind=PoolKind.KUBERNETES,
+            host=found.diagnosis.node,
+            slot_limit=self._pool.slots_per_pod,
+        )
+        try:
+            with transaction.atomic():
+                pod.save(force_insert=True)
+                ManagedPod.objects.filter(pk=pod.pk).update(last_launch_at=ClockTimestamp())
+                add_slots(pod, self._pool.slots_per_pod)
+                record("pod.adopted", actor=RECONCILE, data={"pod": found.name, "uid": found.uid})
+        except IntegrityError:
+            return
+        # From now on its annotation leads to the row.
+        labels, annotations = names.busy_marks(found.busy)
+        self._api.mark_pod(
+            found.name,
+            uid=found.uid,
+            labels=labels,
+            annotations={**annotations, names.ROW: str(pod.pk)},
+        )
+
+    def _gone(self, decision: Decision) -> None:
+        if pod_is_gone(_row(decision).id, actor=RECONCILE, cause=decision.reason[:250]):
+            notify_controller()
+
+    def _clean(self, decision: Decision) -> None:
+        found = _object(decision)
+        self._api.delete_pod(found.name, uid=found.uid, resource_version=found.version)
+
+    def _retire(self, decision: Decision) -> None:
+        row = _row(decision)
+        if not drain_if_free(row.id, actor=RECONCILE, reason=decision.reason):
+            return
+        if decision.object is None:
+            pod_is_gone(row.id, actor=RECONCILE, cause=decision.reason)
+        else:
+            self._clean(decision)
+
+    def _drain(self, decision: Decision) -> None:
+        drain_pod(actor=RECONCILE, pod_id=_row(decision).id, reason=decision.reason)
+
+    def _undrain(self, decision: Decision) -> None:
+        undrain_pod(actor=RECONCILE, pod_id=_row(decision).id, reason=decision.reason)
+
+    def _mark(self, decision: Decision) -> None:
+        labels, annotations = names.busy_marks(_row(decision).occupied > 0)
+        found = _object(decision)
+        self._api.mark_pod(found.name, uid=found.uid, labels=labels, annotations=annotations)
+
+    def _explain(self, decision: Decision) -> None:
+        row = _row(decision)
+        node = decision.object.diagnosis.node if decision.object else row.node
+        ManagedPod.objects.filter(pk=row.id, phase_reason=row.reason).exclude(
+            phase=PodPhase.GONE
+        ).update(phase_reason=decision.reason, host=node)
+
+
+def _leave(decision: Decision) -> None:
+    """Somebody else's pod is never touched."""
+
+
+def _pod(decision: Decision) -> ManagedPod:
+    return ManagedPod.objects.select_related("pool").get(pk=_row(decision).id)
+
+
+def _row(decision: Decision) -> Row:
+    assert decision.row is not None, f"{decision.act} is about a row"
+    return decision.row
+
+
+def _object(decision: Decision) -> Object:
+    assert decision.object is not None, f"{decision.act} is about an object"
+    return decision.object
+
+
+def _write_reason(row: Row | ManagedPod, error: SlipwayError) -> None:
+    pod_id = row.id if isinstance(row, Row) else row.pk
+    reason = error.detail[:500]
+    ManagedPod.objects.filter(pk=pod_id, draining=False).exclude(phase=PodPhase.GONE).update(
+        phase_reason=reason
+    )
+
+
+def _tell(pool: Pool, trouble: str, dry_run: bool) -> None:
+    """Say on the pool what hinders it, or that nothing does any more."""
+    trouble = trouble[:500]
+    if not dry_run:
+        Pool.objects.filter(pk=pool.pk).exclude(trouble=trouble).update(trouble=trouble)

@@ -251,7 +251,26 @@ def wishes(pod: ManagedPod) -> list[Wish]:
     return [Wish(lease, _directive(lease), lease.keep_directory) for lease in leases]
 
 
+def freeze(lease: Lease, *, actor: Actor, reason: str) -> bool:
+    """A freeze stops this lease's apply: note since when, and wake its agent.
+
+    Before the freeze, Terraform is interrupted once; in it, what still runs is killed.
+    """
+    noted = unended(Lease.objects.filter(pk=lease.pk, frozen_at=None)).update(
+        frozen_at=ClockTimestamp()
+    )
+    if noted:
+        lease.refresh_from_db(fields=["frozen_at"])
+        record("lease.frozen", actor=actor, task=lease.task, lease=lease, cause=reason)
+        notify_agent(lease.slot.pod.agent_id)
+    return bool(noted)
+
+
 def _directive(lease: Lease) -> str:
+    if lease.frozen_at and lease.task.status == Status.INTERRUPTED:
+        return "kill"
+    if lease.frozen_at and lease.task.status == Status.APPLYING:
+        return "cancel"
     if lease.state == LeaseState.ENDING:
         return "end"
     if lease.phase != LeasePhase.HOLD and lease.task.kill_requested_at:

@@ -166,10 +166,21 @@ def _retire(round_: _Round, pod: ManagedPod, wanted: int) -> None:
 
 
 def _gone(round_: _Round, pod: ManagedPod, cause: str) -> None:
-    pod_is_gone(pod.pk, actor=RECONCILE, cause=cause)
-    PoolToken.objects.filter(pool=round_.pool, name=_token_name(pod)).delete()
-    if pod.host == round_.hosting.here():
-        round_.hosting.forget(pod)
+    forget_pod(pod, actor=RECONCILE, cause=cause)
+
+
+def hosting_of(pod: ManagedPod) -> Hosting | None:
+    """Return what created the pod; None: somebody started its agent by hand."""
+    return _HOSTINGS.get(pod.kind)
+
+
+def forget_pod(pod: ManagedPod, *, actor: Actor, cause: str) -> None:
+    """Note that a pod is gone for ever, and remove what is left of it."""
+    pod_is_gone(pod.pk, actor=actor, cause=cause)
+    PoolToken.objects.filter(pool=pod.pool, name=_token_name(pod)).delete()
+    hosting = hosting_of(pod)
+    if hosting is not None and pod.host == hosting.here():
+        hosting.forget(pod)
 
 
 def _create(round_: _Round, names: set[str], missing: int) -> list[ManagedPod]:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import transaction
 
 from pods_app.leases import unended
-from pods_app.locking import lock_pod, lock_pool
+from pods_app.locking import lock_pod
 from pods_app.models import (
     ManagedPod,
     PodSlot,
@@ -140,36 +140,6 @@ def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
         record("pod.undrained", actor=actor, cause=reason, data={"pod": pod.pod_name})
         notify_controller()
     return pod
-
-
-def set_pool_frozen(*, actor: Actor, pool: Pool, frozen: bool, reason: str) -> Pool:
-    """Freeze a pool, so that it starts nothing and grants no permit, or let it go on.
-
-    What runs goes on running. Once this has returned, nothing that saw the pool as open can
-    still start: claims and permits hold the pool's row until their commit.
-
-    Raises:
-        NotFound, NotPermitted; InvalidInput: no reason.
-    """
-    require(actor, Action.OPERATE, None)
-    if not reason.strip():
-        raise InvalidInput("Say why.", field="reason")
-    with transaction.atomic():
-        try:
-            pool = lock_pool(pool.pk)
-        except Pool.DoesNotExist:
-            raise NotFound("There is no such pool any more.") from None
-        if pool.frozen != frozen:
-            pool.frozen = frozen
-            pool.save(update_fields=["frozen"])
-            record(
-                "pool.frozen" if frozen else "pool.unfrozen",
-                actor=actor,
-                cause=reason,
-                data={"pool": pool.name},
-            )
-            notify_controller()
-    return pool
 
 
 def lose_pod(

@@ -31,7 +31,8 @@ class Action(StrEnum):
     CHANGE_WORKSPACE = "change_workspace"
     CHANGE_VARIABLES = "change_variables"
     CHANGE_PROJECT = "change_project"  # credentials, roles
-    OPERATE = "operate"  # pools, pods, agents: global
+    OPERATE = "operate"  # pools, pods, agents, freeze windows: global
+    OVERRIDE_FREEZE = "override_freeze"  # global
 
 
 _VIEWER = {Action.VIEW}
@@ -44,15 +45,15 @@ _APPROVER = _PLANNER | {
     Action.LOCK_WORKSPACE,
     Action.READ_STATE,
 }
-_MANAGER = set(Action) - {Action.OPERATE}
+#: What a manager of every project may do in addition.
+GLOBAL_MANAGER = {Action.OPERATE, Action.OVERRIDE_FREEZE}
+_MANAGER = set(Action) - GLOBAL_MANAGER
 ALLOWED: dict[str, set[Action]] = {
     Role.VIEWER: _VIEWER,
     Role.PLANNER: _PLANNER,
     Role.APPROVER: _APPROVER,
     Role.MANAGER: _MANAGER,
 }
-#: What a manager of every project may do in addition.
-GLOBAL_MANAGER = {Action.OPERATE}
 
 
 def project_of(obj: Any) -> Project | None:

@@ -24,6 +24,13 @@ class Hosting(Protocol):
         """Ask the agent to drain and end, once; returns whether it runs."""
         ...
 
+    def kill(self, pod: ManagedPod) -> bool:
+        """End the agent and all it started at once; returns whether they are known to be gone.
+
+        Call it while the pod's leases are not over: they name what may run in it.
+        """
+        ...
+
     def alive(self, pod: ManagedPod) -> bool:
         """Return whether the pod's agent runs, adopting one that the row does not know."""
         ...

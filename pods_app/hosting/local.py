@@ -16,11 +16,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from django.conf import settings
 
-from pods_app.models import ManagedPod
+from pods_app.models import ManagedPod, PodSlot
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ _INHERITED = (
 _UID = "SLIPWAY_POD_UID"
 _LOG_BYTES_MAX = 10 * 1024**2
 _LAST_WORDS_MAX = 200
+#: How long killed processes may take to be gone, in seconds.
+_KILL_SECONDS = 5.0
 
 
 class LocalHosting:
@@ -101,6 +105,30 @@ class LocalHosting:
             os.kill(pod.process_id, signal.SIGTERM)
         return True
 
+    def kill(self, pod: ManagedPod) -> bool:
+        """Kill the agent, then every process that has a directory of its tasks.
+
+        Terraform and whatever it started inherited the lock of the task's directory: whoever
+        has it open is one of them, also what left the session or survived a former agent.
+        """
+        if pod.host not in ("", self.here()):
+            return False
+        tasks = PodSlot.objects.filter(pod=pod).exclude(task=None).values_list("task", flat=True)
+        locks = {str(settings.SLIPWAY.work_directory / "locks" / f"{pk}.lock") for pk in tasks}
+        patience = time.monotonic() + _KILL_SECONDS
+        while True:
+            if alive := self.alive(pod) and pod.process_id:
+                _kill(pod.process_id)
+            holders = _holders(locks)
+            for pid in holders:
+                _kill(pid)
+            if not alive and not holders:
+                return True
+            if time.monotonic() > patience:
+                log.warning("pod %s: %s does not end", pod.pod_name, [pod.process_id, *holders])
+                return False
+            time.sleep(0.02)
+
     def alive(self, pod: ManagedPod) -> bool:
         """Return whether the very process of the row still runs, or another of this pod."""
         self._collect()
@@ -140,6 +168,33 @@ class LocalHosting:
         for pid, process in list(self._children.items()):
             if process.poll() is not None:
                 del self._children[pid]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _holders(paths: Collection[str]) -> list[int]:
+    """Return the processes that have one of these files open, this one excepted."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if paths
+        and folder.name.isdigit()
+        and int(folder.name) != os.getpid()
+        and _has_open(folder, paths)
+    ]
+
+
+def _has_open(process: Path, paths: Collection[str]) -> bool:
+    try:
+        with os.scandir(process / "fd") as descriptors:
+            return any(os.readlink(one.path) in paths for one in descriptors)
+    except OSError:
+        return False  # it ended, or is not ours
 
 
 def _directory(pod: ManagedPod) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection
 
+from pods_app.freeze.edges import enter, leave
 from pods_app.models import FreezeWindow, Pool
 
 
@@ -58,3 +59,13 @@ def soon(*pools: Pool, minutes: float = 10, lead: int = 15, **fields: Any) -> Fr
         lead_minutes=lead,
         **fields,
     )
+
+
+def set_frozen(pool: Pool, frozen: bool) -> None:
+    """Mark a pool frozen by a window of its own, or open; work and pods are left alone."""
+    FreezeWindow.objects.filter(pools=pool).delete()
+    if frozen:
+        window_row(pool)
+        enter(pool.pk)
+    else:
+        leave(pool.pk)

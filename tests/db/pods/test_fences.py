@@ -8,7 +8,7 @@ from pods_app import leases, outcomes, queue
 from pods_app.incarnation import begin_incarnation
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.registration import report_leases
-from pods_app.services import lose_pod, set_pool_frozen
+from pods_app.services import lose_pod
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput, NotPermitted, StaleLease
@@ -140,23 +140,6 @@ def test_a_new_incarnation_leaves_no_task_without_a_reason(applying, admin):
     begin_incarnation(actor=admin)
     for task in Task.objects.filter(pk__in=[applying.pk, planning.pk]):
         assert task.waiting_reason or leases.lease_of(task), task.status
-
-
-def test_freezing_is_for_operators_with_a_reason_and_is_written_down(admin):
-    pool = make_pool()
-    with pytest.raises(NotPermitted):
-        set_pool_frozen(
-            actor=Actor.person(make_user("planner")), pool=pool, frozen=True, reason="x"
-        )
-    with pytest.raises(InvalidInput, match="why"):
-        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason=" ")
-    for frozen, kind in ((True, "pool.frozen"), (False, "pool.unfrozen")):
-        for _ in range(2):
-            assert (
-                set_pool_frozen(actor=admin, pool=pool, frozen=frozen, reason="audit").frozen
-                is frozen
-            )
-        assert Event.objects.get(kind=kind).cause == "audit"
 
 
 def directory(task, **changes):

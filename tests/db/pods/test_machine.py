@@ -25,7 +25,7 @@ from pods_app import leases, outcomes, permits, queue
 from pods_app.incarnation import begin_incarnation
 from pods_app.models import ApplyPermit, Lease, PodSlot, WorkDirectory
 from pods_app.registration import heartbeat, register_pod, report_leases
-from pods_app.services import drain_if_free, lose_pod, set_pool_frozen, undrain_pod
+from pods_app.services import drain_if_free, lose_pod, undrain_pod
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app.actors import Actor
 from tasks_app.exceptions import SlipwayError
@@ -49,6 +49,7 @@ from tests.support.factories import (
     make_workspace,
     plan_facts,
 )
+from tests.support.freezes import set_frozen
 
 SYSTEM = Actor.system("test")
 PICK = st.integers(0, 7)
@@ -122,7 +123,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(frozen=st.booleans())
     def freeze(self, frozen):
-        set_pool_frozen(actor=self.admin, pool=self.pool, frozen=frozen, reason="test")
+        set_frozen(self.pool, frozen)
 
     @rule(
         pick=PICK,

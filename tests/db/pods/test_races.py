@@ -16,7 +16,6 @@ from pods_app.services import (
     drain_if_free,
     drain_pod,
     lose_pod,
-    set_pool_frozen,
     undrain_pod,
 )
 from pods_app.work_directories import Reported, cleanup, report_directories
@@ -38,6 +37,7 @@ from tests.support.factories import (
     make_waiting_task,
     make_workspace,
 )
+from tests.support.freezes import set_frozen
 from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -185,23 +185,22 @@ def test_nothing_starts_once_freezing_has_returned(admin, pool, pod):
     ManagedPod.objects.update(draining=False)
 
     def freeze():
-        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason="test")
+        set_frozen(pool, True)
         return busy_slots()
 
     for _ in range(100):
         reset(task)
-        Pool.objects.update(frozen=False)
+        set_frozen(pool, False)
         results = race([soon(freeze), lambda: claim(task)])
         no_surprise(results)
         assert busy_slots() == results[0], "a claim committed behind the freeze"
-        Pool.objects.update(frozen=True)
 
 
 def test_no_permit_once_freezing_has_returned(admin, pool, pod):
     task = confirm(admin, make_waiting_task())
 
     def freeze():
-        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason="test")
+        set_frozen(pool, True)
         return ApplyPermit.objects.count()
 
     for _ in range(100):
@@ -210,7 +209,7 @@ def test_no_permit_once_freezing_has_returned(admin, pool, pod):
         assert ApplyPermit.objects.count() == results[0], "a permit committed behind the freeze"
         ApplyPermit.objects.all().delete()
         Task.objects.update(status=Status.CONFIRMED)
-        Pool.objects.update(frozen=False)
+        set_frozen(pool, False)
 
 
 def test_two_confirmations_make_one_apply(admin, pool, pod):
@@ -391,9 +390,9 @@ def test_no_deadlock_under_mixed_load(admin, pool):
     def operators():
         pod = pods[0]
         drain_pod(actor=admin, pod_id=pod.pk, reason="test")
-        set_pool_frozen(actor=admin, pool=pool, frozen=True, reason="test")
+        set_frozen(pool, True)
         lose_pod(pods[1].pk, actor=SYSTEM, cause="test")
-        set_pool_frozen(actor=admin, pool=pool, frozen=False, reason="test")
+        set_frozen(pool, False)
         undrain_pod(actor=admin, pod_id=pod.pk)
 
     def attempt(call):

@@ -1,0 +1,191 @@
+"""Into a freeze and out of it: level-triggered, and harmless if two do it at once.
+
+The mark on the pool is set and taken away under its row's lock, after the schedule was read
+again under that lock. What follows it, work and pods, is brought in line on every pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import OuterRef, Subquery
+
+from pods_app import leases, waiting
+from pods_app.freeze.cut import FREEZE, cut
+from pods_app.freeze.state import Freeze
+from pods_app.freeze.stored import Schedules, read, state_of
+from pods_app.leases import find_lease, unended
+from pods_app.locking import lock_pool
+from pods_app.models import FreezeTransition, Lease, ManagedPod, Pool
+from pods_app.notify import notify_controller
+from pods_app.reconcile import forget_pod, hosting_of
+from pods_app.states import FreezeState, LeasePhase, LeaseState, PodPhase, PoolKind
+from tasks_app.actors import Actor
+from tasks_app.states import Status
+from tasks_app.transitions import record
+
+log = logging.getLogger(__name__)
+
+
+def follow_schedules(pools: Iterable[Pool] | None = None) -> int:
+    """Bring pools in line with their windows; returns how many edges were crossed.
+
+    One pool that fails does not keep the others from it.
+    """
+    rows = list(Pool.objects.all() if pools is None else pools)
+    schedules, noted = read([pool.pk for pool in rows]), _noted()
+    crossed = 0
+    for pool in rows:
+        try:
+            crossed += _follow(pool, schedules, noted.get(pool.pk, FreezeState.OPEN))
+        except Exception:
+            log.exception("pool %s could not be brought in line with its freezes", pool.name)
+    return crossed
+
+
+def _noted() -> dict[UUID, str]:
+    """Return the state in which each pool's history ends."""
+    newest = FreezeTransition.objects.filter(pool=OuterRef("pk")).order_by("-id")
+    found = Pool.objects.annotate(noted=Subquery(newest.values("to_state")[:1]))
+    return dict(found.exclude(noted=None).values_list("pk", "noted"))
+
+
+def _follow(pool: Pool, schedules: Schedules, noted: str) -> bool:
+    freeze = schedules.state(pool.pk)
+    if freeze.problem:
+        # Nothing starts, but nothing that runs is destroyed for a time zone that is missing.
+        log.error("pool %s: %s", pool.name, freeze.problem)
+        return False
+    if freeze.state == FreezeState.FROZEN:
+        entered = not pool.frozen and enter(pool.pk)
+        clear(pool, freeze)
+        return entered
+    if pool.frozen:
+        return leave(pool.pk)
+    state = freeze.state
+    if state == FreezeState.OPEN and noted == FreezeState.REOPENING and not _is_back(pool):
+        state = FreezeState.REOPENING
+    if freeze.interrupts_at and freeze.interrupts_at <= schedules.now:
+        _interrupt_applies(pool, freeze)
+    if state != noted:
+        with transaction.atomic():
+            lock_pool(pool.pk)
+            note(pool, state, freeze, FREEZE)
+    return False
+
+
+def enter(pool_id: UUID, actor: Actor = FREEZE) -> bool:
+    """Mark a pool frozen if its windows say so now; False if they do not, or it is already.
+
+    Once this has returned, nothing that saw the pool open can still start or get a permit:
+    both hold the pool's row until their commit.
+    """
+    with transaction.atomic():
+        pool = lock_pool(pool_id)
+        freeze = state_of(pool_id)
+        if pool.frozen or freeze.state != FreezeState.FROZEN:
+            return False
+        pool.frozen = True
+        pool.save(update_fields=["frozen"])
+        note(pool, FreezeState.FROZEN, freeze, actor)
+        record("pool.frozen", actor=actor, cause=freeze.reason, data={"pool": pool.name})
+        notify_controller()
+    return True
+
+
+def leave(pool_id: UUID, actor: Actor = FREEZE) -> bool:
+    """Let a pool go on if its windows say so now; False if they do not, or it does already.
+
+    Its pods are made again by the next reconciliation, and what waits is warmed oldest first.
+    """
+    with transaction.atomic():
+        pool = lock_pool(pool_id)
+        freeze = state_of(pool_id)
+        if not pool.frozen or freeze.state == FreezeState.FROZEN:
+            return False
+        pool.frozen = False
+        pool.save(update_fields=["frozen"])
+        note(pool, FreezeState.REOPENING, freeze, actor)
+        record("pool.unfrozen", actor=actor, cause=freeze.reason, data={"pool": pool.name})
+        notify_controller()
+    return True
+
+
+def clear(pool: Pool, freeze: Freeze) -> None:
+    """Delete a frozen pool's pods and take their work away, until nothing is left of either."""
+    sentence = waiting.frozen(pool, freeze).sentence
+    unreachable: set[str] = set()  # kinds; one that does not answer is asked once in a pass
+    for pod in pool.pods.exclude(phase=PodPhase.GONE).select_related("pool").order_by("id"):
+        gone = _kill(pod, unreachable)
+        work = unended().filter(slot__pod=pod)
+        if not gone:
+            work = work.filter(state=LeaseState.LIVE)
+        for lease_id in list(work.values_list("pk", flat=True)):
+            cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
+        if gone:
+            forget_pod(pod, actor=FREEZE, cause=f"deleted by the freeze {freeze.names}"[:500])
+
+
+def _kill(pod: ManagedPod, unreachable: set[str]) -> bool:
+    """Force-delete a pod; returns whether it is known to be gone.
+
+    Agents that somebody started by hand, and those that cannot be reached, are told with their
+    leases.
+    """
+    hosting = hosting_of(pod)
+    if hosting is None or pod.kind in unreachable:
+        return False
+    try:
+        return hosting.kill(pod)
+    except Exception:
+        log.exception("pod %s could not be deleted; tried again", pod.pod_name)
+        unreachable.add(pod.kind)
+        return False
+
+
+def unconfirmed(pool: Pool) -> int:
+    """Return how many leases of a frozen pool may still have a living process."""
+    return unended().filter(slot__pod__pool=pool).count() if pool.frozen else 0
+
+
+def _is_back(pool: Pool) -> bool:
+    """Whether the pods that a pool keeps are there again."""
+    if pool.kind == PoolKind.STATIC:
+        return True
+    return pool.pods.filter(phase=PodPhase.ONLINE).count() >= pool.min_pods
+
+
+def _interrupt_applies(pool: Pool, freeze: Freeze) -> None:
+    """Ask what still applies to stop, once, so that Terraform can save its state."""
+    applying = unended().filter(
+        slot__pod__pool=pool,
+        state=LeaseState.LIVE,
+        phase=LeasePhase.APPLY,
+        frozen_at=None,
+        task__status=Status.APPLYING,
+    )
+    for lease_id, epoch in list(applying.values_list("pk", "epoch")):
+        with transaction.atomic():
+            pod = Lease.objects.select_related("slot__pod").get(pk=lease_id).slot.pod
+            lease = find_lease(lease_id, epoch, pod, lock=True)
+            if lease.state == LeaseState.LIVE and lease.task.status == Status.APPLYING:
+                leases.freeze(lease, actor=FREEZE, reason=freeze.reason[:250])
+
+
+def note(pool: Pool, state: str, freeze: Freeze, actor: Actor) -> None:
+    """Add to a pool's history that it is in ``state`` now; the caller holds the pool's row."""
+    before = pool.freeze_transitions.values_list("to_state", flat=True).first()
+    before = before or FreezeState.OPEN
+    if before == state:
+        return
+    FreezeTransition.objects.create(
+        pool=pool,
+        from_state=before,
+        to_state=state,
+        until=freeze.until,
+        reason=freeze.reason[:1000],
+        actor=actor.name,
+    )

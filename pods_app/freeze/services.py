@@ -1,0 +1,343 @@
+"""What people do with freezes: windows, their ends, and overrides.
+
+Every change takes the rows of the pools it is about ``FOR UPDATE``: whatever is permitted or
+placed at this moment commits first, and all else sees the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.backends.postgresql.psycopg_any import DateRange
+
+from pods_app.freeze.checks import Days, check_not_over, check_reason, check_times
+from pods_app.freeze.state import moment_words
+from pods_app.freeze.stored import pools_of, window_of
+from pods_app.freeze.windows import Interval, Window, upcoming
+from pods_app.models import FreezeOverride, FreezeWindow, Pool
+from pods_app.notify import notify_controller
+from tasks_app.actors import Actor
+from tasks_app.exceptions import Conflict, InvalidInput, NotFound
+from tasks_app.permissions import Action, require
+from tasks_app.transitions import record
+
+#: A window that begins so soon, or within its lead time, is confirmed by typing its name.
+SOON = timedelta(minutes=15)
+OVERRIDE_MINUTES_MAX = 240
+_EXTENSION_MAX = timedelta(days=31)
+_NAME_MAX = 100
+_COLUMNS = (
+    "name",
+    "reason",
+    "all_pools",
+    "enabled",
+    "time_zone",
+    "weekdays",
+    "start_time",
+    "end_time",
+    "days_later",
+    "first_day",
+    "last_day",
+    "exceptions",
+    "lead_minutes",
+    "grace_seconds",
+)
+_DEFAULTS: dict[str, Any] = {
+    "all_pools": False,
+    "enabled": True,
+    "weekdays": [],
+    "end_time": None,
+    "days_later": 0,
+    "first_day": None,
+    "last_day": None,
+    "exceptions": [],
+    "lead_minutes": 15,
+    "grace_seconds": 120,
+}
+
+
+def database_now() -> datetime:
+    """Return the time of the database, which alone counts."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        moment: datetime = cursor.fetchone()[0]
+    return moment
+
+
+def drafted(values: dict[str, Any], pools: Collection[Pool]) -> tuple[FreezeWindow, Window]:
+    """Return a window that is not stored yet, checked: the row and its rule.
+
+    Raises:
+        InvalidInput.
+    """
+    values = {**_DEFAULTS, **values}
+    values["name"], values["reason"] = values["name"].strip(), check_reason(values["reason"])
+    if not values["name"] or len(values["name"]) > _NAME_MAX:
+        raise InvalidInput(f"Give it a name of at most {_NAME_MAX} characters.", field="name")
+    if values["all_pools"] == bool(pools):
+        raise InvalidInput("Choose either some pools or all of them.", field="pools")
+    check_times(values)
+    values["weekdays"] = sorted(values["weekdays"])
+    values["exceptions"] = [
+        DateRange(days.first, days.last + timedelta(days=1))
+        for days in sorted(values["exceptions"], key=lambda days: days.first)
+    ]
+    row = FreezeWindow(**values)
+    return row, window_of(row)
+
+
+def begins_soon(rule: Window, now: datetime) -> bool:
+    """Return whether a window is in force, or will be within its lead time."""
+    coming = upcoming(rule, now, 1)
+    return bool(coming) and coming[0].start - max(rule.lead, SOON) <= now
+
+
+def create_window(
+    *, actor: Actor, pools: Collection[Pool] = (), confirm: str = "", **values: Any
+) -> FreezeWindow:
+    """Store a window.
+
+    Args:
+        confirm: its name, if it is in force at once or soon.
+        values: columns of the window; ``exceptions`` as a list of `Days`.
+
+    Raises:
+        NotPermitted, InvalidInput.
+    """
+    require(actor, Action.OPERATE, None)
+    row, rule = drafted(values, pools)
+    row.created_by = actor.user
+    return _saved(row, rule, actor, pools, confirm, set(), "freeze_window.created")
+
+
+def change_window(
+    *,
+    actor: Actor,
+    window: FreezeWindow,
+    pools: Collection[Pool] | None = None,
+    confirm: str = "",
+    **values: Any,
+) -> FreezeWindow:
+    """Change a window that is not in force.
+
+    Raises:
+        NotFound, NotPermitted, InvalidInput; Conflict: it is in force.
+    """
+    require(actor, Action.OPERATE, None)
+    with transaction.atomic():
+        stored = _locked(window.pk)
+        _refuse_in_force(stored, "end it early or extend it, with a reason")
+        before = {name: getattr(stored, name) for name in _COLUMNS}
+        before["exceptions"] = exceptions_of(stored)
+        chosen = list(stored.pools.all()) if pools is None else list(pools)
+        row, rule = drafted({**before, **values}, chosen)
+        row.pk, row.created_at, row.created_by = stored.pk, stored.created_at, stored.created_by
+        for name in ("adjusted_start", "adjusted_end", "adjusted_reason"):
+            setattr(row, name, getattr(stored, name))  # what was ended early stays ended
+        row._state.adding = False
+        formerly = set(pools_of([stored]))
+        return _saved(row, rule, actor, chosen, confirm, formerly, "freeze_window.changed")
+
+
+def exceptions_of(row: FreezeWindow) -> list[Days]:
+    """Return the days on which a stored window does not start."""
+    return [Days(days.lower, days.upper - timedelta(days=1)) for days in row.exceptions]
+
+
+def _saved(
+    row: FreezeWindow,
+    rule: Window,
+    actor: Actor,
+    pools: Collection[Pool],
+    confirm: str,
+    formerly: set[UUID],
+    kind: str,
+) -> FreezeWindow:
+    with transaction.atomic():
+        now = database_now()
+        if row.first_day is not None:
+            coming = upcoming(rule, now, 1)
+            check_not_over(None if coming else now, now)
+        if row.enabled and begins_soon(rule, now) and confirm != row.name:
+            raise InvalidInput(
+                "It begins within its lead time, and ends what runs then. If that is meant, "
+                f"type its name: {row.name}",
+                field="confirm",
+            )
+        everywhere = Pool.objects.values_list("pk", flat=True) if row.all_pools else []
+        _lock_pools(formerly | {pool.pk for pool in pools} | set(everywhere))
+        row.save()
+        row.pools.set(pools)
+        names = "every pool" if row.all_pools else sorted(pool.name for pool in pools)
+        record(kind, actor=actor, cause=row.reason, data={"name": row.name, "pools": names})
+        notify_controller()
+    row.refresh_from_db()
+    return row
+
+
+def delete_window(*, actor: Actor, window: FreezeWindow) -> None:
+    """Remove a window that is not in force; the history of its freezes stays.
+
+    Raises:
+        NotFound, NotPermitted; Conflict: it is in force.
+    """
+    require(actor, Action.OPERATE, None)
+    with transaction.atomic():
+        row = _locked(window.pk)
+        _refuse_in_force(row, "end it early, with a reason, then delete it")
+        _lock_pools(pools_of([row]))
+        record("freeze_window.deleted", actor=actor, data={"name": row.name})
+        row.delete()
+        notify_controller()
+
+
+def end_early(*, actor: Actor, window: FreezeWindow, reason: str) -> FreezeWindow:
+    """End the present occurrence of a window now; its next ones are as ever.
+
+    Raises:
+        NotFound, NotPermitted, InvalidInput; Conflict: it is not in force.
+    """
+    return _adjust(actor, window, None, reason, "freeze_window.ended_early")
+
+
+def extend(*, actor: Actor, window: FreezeWindow, until: datetime, reason: str) -> FreezeWindow:
+    """Let the present occurrence of a window last until ``until``.
+
+    Raises:
+        NotFound, NotPermitted, InvalidInput; Conflict: it is not in force.
+    """
+    return _adjust(actor, window, until, reason, "freeze_window.extended")
+
+
+def _adjust(
+    actor: Actor, window: FreezeWindow, until: datetime | None, reason: str, kind: str
+) -> FreezeWindow:
+    require(actor, Action.OPERATE, None)
+    reason = check_reason(reason)
+    with transaction.atomic():
+        row = _locked(window.pk)
+        _lock_pools(pools_of([row]))
+        now = database_now()
+        present = in_force(row, now)
+        if present is None:
+            raise Conflict(f"“{row.name}” is not in force now; change the window instead.")
+        if until is not None:
+            _check_extension(present, until.astimezone(UTC), now)
+        row.adjusted_start, row.adjusted_end = present.start, until or now
+        row.adjusted_reason = reason
+        row.save(update_fields=["adjusted_start", "adjusted_end", "adjusted_reason"])
+        data = {"name": row.name, "until": row.adjusted_end.isoformat()}
+        record(kind, actor=actor, cause=reason, data=data)
+        notify_controller()
+    return row
+
+
+def _check_extension(present: Interval, until: datetime, now: datetime) -> None:
+    if present.end is None:
+        raise InvalidInput("It lasts until somebody ends it; it needs no more.", field="until")
+    if until <= present.end:
+        words = moment_words(present.end, present.window.zone)
+        raise InvalidInput(f"It lasts until {words} already; use a later time.", field="until")
+    if until - now > _EXTENSION_MAX:
+        raise InvalidInput(
+            f"At most {_EXTENSION_MAX.days} days from now; make a window for more.", field="until"
+        )
+
+
+def in_force(row: FreezeWindow, now: datetime) -> Interval | None:
+    """Return the occurrence of a window that is in force."""
+    if not row.enabled:
+        return None
+    coming = upcoming(window_of(row), now, 1)
+    return coming[0] if coming and now in coming[0] else None
+
+
+def _refuse_in_force(row: FreezeWindow, remedy: str) -> None:
+    if in_force(row, database_now()) is not None:
+        raise Conflict(f"“{row.name}” is in force; {remedy}.")
+
+
+def _locked(window_id: UUID) -> FreezeWindow:
+    try:
+        return FreezeWindow.objects.select_for_update().get(pk=window_id)
+    except FreezeWindow.DoesNotExist:
+        raise NotFound("There is no such freeze window any more.") from None
+
+
+def _lock_pools(pool_ids: Iterable[UUID]) -> None:
+    """Wait for what is being placed or permitted in these pools, and let nothing by."""
+    pools = Pool.objects.select_for_update().filter(pk__in=set(pool_ids)).order_by("pk")
+    list(pools.values_list("pk", flat=True))
+
+
+def freeze_now(
+    *, actor: Actor, pool: Pool, reason: str, until: datetime | None = None
+) -> FreezeWindow:
+    """Freeze one pool from now on, until ``until`` or until somebody ends it.
+
+    Raises:
+        NotPermitted, InvalidInput.
+    """
+    now = database_now()
+    end = until and until.astimezone(UTC)
+    name = f"{pool.name} by hand {now:%Y-%m-%d %H:%M:%S}"[:_NAME_MAX]
+    return create_window(
+        actor=actor,
+        pools=[pool],
+        confirm=name,
+        name=name,
+        reason=reason,
+        time_zone="UTC",
+        first_day=now.date(),
+        start_time=now.time(),
+        last_day=end and end.date(),
+        end_time=end and end.time(),
+        lead_minutes=0,
+        grace_seconds=0,
+    )
+
+
+def grant_override(*, actor: Actor, pool: Pool, reason: str, minutes: int) -> FreezeOverride:
+    """Let a pool work in spite of its windows, for ``minutes`` from now.
+
+    Raises:
+        NotPermitted, InvalidInput.
+    """
+    require(actor, Action.OVERRIDE_FREEZE, None)
+    reason = check_reason(reason)
+    if not 1 <= minutes <= OVERRIDE_MINUTES_MAX:
+        raise InvalidInput(f"Between 1 and {OVERRIDE_MINUTES_MAX} minutes.", field="minutes")
+    with transaction.atomic():
+        _lock_pools([pool.pk])
+        row = FreezeOverride.objects.create(
+            pool=pool,
+            reason=reason,
+            begins_at=(now := database_now()),
+            expires_at=now + timedelta(minutes=minutes),
+            created_by=actor.user,
+        )
+        data = {"pool": pool.name, "until": row.expires_at.isoformat()}
+        record("freeze_override.granted", actor=actor, cause=reason, data=data)
+        notify_controller()
+    return row
+
+
+def end_override(*, actor: Actor, override: FreezeOverride) -> None:
+    """Take an override back: the windows count again at once.
+
+    Raises:
+        NotPermitted; Conflict: it expired already.
+    """
+    require(actor, Action.OVERRIDE_FREEZE, None)
+    with transaction.atomic():
+        _lock_pools([override.pool_id])
+        now = database_now()
+        live = FreezeOverride.objects.filter(pk=override.pk, expires_at__gt=now)
+        if not live.update(expires_at=now):
+            raise Conflict("The override has expired already.")
+        record("freeze_override.ended", actor=actor, data={"pool": override.pool.name})
+        notify_controller()

@@ -16,14 +16,13 @@ import psycopg
 from django.db import Error, close_old_connections, connection
 
 from pods_app.dispatch import DISPATCH
-from pods_app.freeze.edges import follow_schedules
 from pods_app.leases import release_hold, repair_slots
 from pods_app.models import Lease, Pool
 from pods_app.notify import CONTROLLER_CHANNEL, listener
 from pods_app.outcomes import return_lost_work
 from pods_app.queue import dispatch_pass
 from pods_app.reconcile import reconcile_pods
-from pods_app.states import LeasePhase, LeaseState
+from pods_app.states import RESERVING, LeaseState
 from pods_app.work_directories import forget_directories_of_gone_pods
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.void_plans import void_moved_plans
@@ -48,7 +47,7 @@ def end_expired_holds() -> int:
     """Let the reservations of plans go that nobody confirmed in time; returns how many."""
     expired = Lease.objects.filter(
         state=LeaseState.LIVE,
-        phase=LeasePhase.HOLD,
+        phase__in=RESERVING,
         task__status=Status.APPLY_PENDING,
         task__keep_warm_until__lt=ClockTimestamp(),
     )
@@ -64,7 +63,6 @@ def _return_lost_work() -> int:
 
 
 _passes: dict[str, Callable[[], object]] = {
-    "freezes": follow_schedules,
     "pods": _reconcile_all,
     "expired holds": end_expired_holds,
     "lost work": _return_lost_work,

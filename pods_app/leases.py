@@ -2,9 +2,13 @@
 
 ::
 
-    plan ──► hold ──► apply          live ──► ending ──► ended
-               ▲                      (an agent still has   (its process is gone,
-    apply (elsewhere, normal path)     something to stop)    the slot is idle)
+    plan ────► hold ──► apply        live ──► ending ──► ended
+    warmup ──►   │        ▲           (an agent still has   (its process is gone,
+       └─────────┴────────┤            something to stop)    the slot is idle)
+    apply (elsewhere, normal path)
+
+A warm-up is confirmed in any phase: its agent goes on to the apply from where it is. What lies
+ready for a plan that waits belongs to its lease, and is over with it (`_warmup_over`).
 
 Only this module writes `Lease` and `PodSlot`. Every change is a guarded UPDATE under the locks
 of `locking.py`; the caller holds the task's row.
@@ -12,7 +16,7 @@ of `locking.py`; the caller holds the task's row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,11 +27,12 @@ from django.dispatch import Signal
 from pods_app.locking import lock_lease
 from pods_app.models import Lease, ManagedPod, PodSlot
 from pods_app.notify import notify_agent
-from pods_app.states import LeasePhase, LeaseState, SlotStatus
+from pods_app.states import RESERVING, LeasePhase, LeaseState, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.exceptions import NoCapacity, NotFound, StaleLease
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
+from tasks_app.services import warmups
 from tasks_app.states import Status
 from tasks_app.transitions import lock_task, record
 
@@ -98,11 +103,16 @@ def find_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = Fals
 def start(task: Task, slot: PodSlot, phase: LeasePhase, *, actor: Actor) -> Lease:
     """Give ``task`` the idle ``slot`` under a new epoch and wake the agent.
 
+    A warm-up reserves it, everything else runs in it.
+
     Raises:
         NoCapacity: the slot is not idle any more.
     """
     taken = PodSlot.objects.filter(pk=slot.pk, status=SlotStatus.IDLE).update(
-        status=SlotStatus.RUNNING, task=task, task_type=task.type, updated_at=ClockTimestamp()
+        status=_slot_status(phase),
+        task=task,
+        task_type=task.type,
+        updated_at=ClockTimestamp(),
     )
     if not taken:
         raise NoCapacity()
@@ -119,27 +129,41 @@ def start(task: Task, slot: PodSlot, phase: LeasePhase, *, actor: Actor) -> Leas
     return lease
 
 
+def _slot_status(phase: str) -> SlotStatus:
+    return SlotStatus.RESERVED if phase in RESERVING else SlotStatus.RUNNING
+
+
 def hold(lease: Lease) -> None:
-    """After a plan with changes: the slot is reserved, so that the directory stays warm."""
-    _advance(lease, LeasePhase.PLAN, LeasePhase.HOLD, SlotStatus.RESERVED)
+    """After a plan with changes: the slot is reserved, so that the directory stays warm.
+
+    The plan's job is not that of the apply: the agent gets another.
+    """
+    _advance(lease, [LeasePhase.PLAN], LeasePhase.HOLD, environment_digest="")
+
+
+def warmed(lease: Lease) -> bool:
+    """The agent made a directory ready: from now on it keeps it. False if that is known."""
+    return _advance(lease, [LeasePhase.WARMUP], LeasePhase.HOLD)
 
 
 def promote(lease: Lease, *, actor: Actor) -> bool:
-    """Turn a held lease into the apply's. False if it is yielding or not held."""
-    if not _advance(lease, LeasePhase.HOLD, LeasePhase.APPLY, SlotStatus.RUNNING):
+    """Turn a lease that holds or warms into the apply's. False if it is yielding or neither."""
+    if not _advance(lease, RESERVING, LeasePhase.APPLY):
         return False
     record("lease.promoted", actor=actor, task=lease.task, lease=lease)
     notify_agent(lease.slot.pod.agent_id)
     return True
 
 
-def _advance(lease: Lease, source: LeasePhase, target: LeasePhase, status: SlotStatus) -> bool:
-    advanced = Lease.objects.filter(pk=lease.pk, state=LeaseState.LIVE, phase=source).update(
-        phase=target, phase_at=ClockTimestamp(), delivered_at=None
+def _advance(
+    lease: Lease, sources: Collection[LeasePhase], target: LeasePhase, **fields: str
+) -> bool:
+    advanced = Lease.objects.filter(pk=lease.pk, state=LeaseState.LIVE, phase__in=sources).update(
+        phase=target, phase_at=ClockTimestamp(), delivered_at=None, **fields
     )
     if advanced:
         PodSlot.objects.filter(pk=lease.slot_id, task_id=lease.task_id).update(
-            status=status, updated_at=ClockTimestamp()
+            status=_slot_status(target), updated_at=ClockTimestamp()
         )
         lease.refresh_from_db()
     return bool(advanced)
@@ -155,6 +179,7 @@ def release(lease: Lease, *, actor: Actor, reason: str, keep_directory: bool = T
     )
     if released:
         record("lease.released", actor=actor, task=lease.task, lease=lease, cause=reason)
+        _warmup_over(lease, actor=actor, reason=reason, unasked=False)
         notify_agent(lease.slot.pod.agent_id)
     return bool(released)
 
@@ -168,7 +193,7 @@ def release_hold(lease_id: UUID, *, actor: Actor, reason: str, keep_directory: b
     with transaction.atomic():
         lease = (
             Lease.objects.select_related("task", "slot__pod")
-            .filter(pk=lease_id, state=LeaseState.LIVE, phase=LeasePhase.HOLD)
+            .filter(pk=lease_id, state=LeaseState.LIVE, phase__in=RESERVING)
             .first()
         )
         if lease is None:
@@ -191,9 +216,18 @@ def end(lease: Lease, *, actor: Actor, reason: str) -> bool:
             status=SlotStatus.IDLE, task=None, task_type="", updated_at=ClockTimestamp()
         )
         record("lease.ended", actor=actor, task=lease.task, lease=lease, cause=reason)
+        # What was asked to end lost its warm-up when it was asked.
+        if lease.state == LeaseState.LIVE:
+            _warmup_over(lease, actor=actor, reason=reason, unasked=True)
         notify_agent(lease.slot.pod.agent_id)
         lease_ended.send(sender=Lease, lease=lease)
     return bool(ended)
+
+
+def _warmup_over(lease: Lease, *, actor: Actor, reason: str, unasked: bool) -> None:
+    """The one place where a warm-up ends with its lease, whoever ends that and why."""
+    if lease.phase != LeasePhase.PLAN:
+        warmups.lease_over(lease.task, lease=lease, cause=reason, actor=actor, unasked=unasked)
 
 
 _BROKEN = """
@@ -224,9 +258,7 @@ def _repair(slot_id: int, lease_id: UUID | None) -> bool:
         lease = unended(slot.leases.select_related("task")).first()
         if getattr(lease, "pk", None) != lease_id:
             return False  # it changed meanwhile
-        held = lease is not None and lease.phase == LeasePhase.HOLD
-        busy = SlotStatus.RESERVED if held else SlotStatus.RUNNING
-        slot.status = busy if lease else SlotStatus.IDLE
+        slot.status = _slot_status(lease.phase) if lease else SlotStatus.IDLE
         slot.task = lease.task if lease else None
         slot.task_type = lease.task.type if lease else ""
         slot.save(update_fields=["status", "task", "task_type"])
@@ -273,15 +305,28 @@ def _directive(lease: Lease) -> str:
         return "cancel"
     if lease.state == LeaseState.ENDING:
         return "end"
-    if lease.phase != LeasePhase.HOLD and lease.task.kill_requested_at:
+    if lease.phase not in RESERVING and lease.task.kill_requested_at:
         return "kill"
-    if lease.phase != LeasePhase.HOLD and lease.task.cancel_requested_at:
+    if lease.phase not in RESERVING and lease.task.cancel_requested_at:
         return "cancel"
     return lease.phase
 
 
-def mark_delivered(leases: Iterable[Lease]) -> None:
-    """Note in database time that the agent was handed the present phase of these leases."""
-    Lease.objects.filter(pk__in=[lease.pk for lease in leases], delivered_at=None).update(
-        delivered_at=ClockTimestamp()
-    )
+_DELIVERED = """
+UPDATE pods_app_lease lease SET
+    delivered_at = COALESCE(lease.delivered_at, clock_timestamp()),
+    environment_digest = COALESCE(new.digest, lease.environment_digest)
+FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS new(id, phase, digest)
+WHERE lease.id = new.id AND lease.phase = new.phase
+"""
+
+
+def mark_delivered(digests: Mapping[Lease, str | None]) -> None:
+    """Note in database time that the agent was handed the present phase of these leases.
+
+    Args:
+        digests: of the jobs that it was handed; None: without a job.
+    """
+    rows = [(lease.pk, lease.phase, digest) for lease, digest in digests.items()]
+    with connection.cursor() as cursor:
+        cursor.execute(_DELIVERED, [list(column) for column in zip(*rows, strict=True)])

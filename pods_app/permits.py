@@ -26,6 +26,9 @@ from tasks_app.services.state_position import locked_state_position
 from tasks_app.states import Status
 from tasks_app.transitions import lock_task, transition
 
+#: The value of schema.ApplyPath of an apply whose Terraform was started before.
+_HELD = "held"
+
 
 def grant(
     *,
@@ -37,11 +40,16 @@ def grant(
     manifest_digest: str,
     path: str,
     path_reason: str = "",
+    environment_digest: str,
 ) -> float:
     """Grant the apply permit of a task, or say why not.
 
     One compare-and-set on task, plan hash, manifest digest, epoch, freeze state, state lineage
     and serial. The same ``key`` gets the same answer, so that a lost reply is safe to repeat.
+
+    Args:
+        environment_digest: of the job whose environment Terraform has or will have; the state's
+            lock is granted to no other.
 
     Returns:
         For how many seconds the state lock will be granted under this permit; what is left of
@@ -60,7 +68,7 @@ def grant(
         position = locked_state_position(task.workspace) if own_state else None
         closed, heard = refusal(pod.pool_id, Start.APPLY), pod_is_heard(pod.pk)
         lease = get_lease(lease_id, epoch, pod, lock=True)
-        validity = float(settings.SLIPWAY.permit_seconds_kept)
+        validity = _validity(path)
         granted = (
             ApplyPermit.objects.filter(task=task)
             .annotate(left=F("expires_at") - ClockTimestamp())
@@ -104,6 +112,7 @@ def grant(
                 plan_hash=plan_hash,
                 manifest_digest=manifest_digest,
                 path=path,
+                environment_digest=environment_digest or lease.environment_digest,
                 state_lineage=confirmation.state_lineage,
                 state_serial=confirmation.state_serial,
                 state_verified=own_state,
@@ -130,6 +139,12 @@ def _check_lease(lease: Lease, task: Task) -> None:
         raise PermitRefused("The lease is not one of an apply, or it is ending.")
     if task.status != Status.CONFIRMED:
         raise PermitRefused(f"The task is {task.status}, not confirmed.")
+
+
+def _validity(path: str) -> float:
+    """Return for how many seconds a permit lets take the lock: a held apply is about to."""
+    slipway = settings.SLIPWAY
+    return float(slipway.permit_seconds_held if path == _HELD else slipway.permit_seconds_kept)
 
 
 def _in_seconds(seconds: float) -> ExpressionWrapper:

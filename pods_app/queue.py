@@ -31,7 +31,7 @@ from pods_app.leases import release_hold, unended
 from pods_app.locking import usable_slot
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool
 from pods_app.notify import notify_controller
-from pods_app.states import LeasePhase, LeaseState, PodPhase, SlotStatus
+from pods_app.states import RESERVING, LeasePhase, LeaseState, PodPhase, SlotStatus
 from pods_app.waiting import Waiting
 from tasks_app.blocking import Blocking
 from tasks_app.models import Task
@@ -215,11 +215,8 @@ def _judge(entry: Entry, room: Room, doubt: str, blocking: Blocking) -> Waiting 
         return None
     if entry.lease is not None:
         phase, state, pod_phase = entry.lease
-        if not confirmed or (phase, state, pod_phase) != (
-            LeasePhase.HOLD,
-            LeaseState.LIVE,
-            PodPhase.ONLINE,
-        ):
+        here = (state, pod_phase) == (LeaseState.LIVE, PodPhase.ONLINE)
+        if not (confirmed and here and phase in RESERVING):
             return waiting.FORMER_AGENT
     if sentence := blocking.reason(entry.id, entry.workspace_id, entry.type, entry.status):
         return waiting.blocked(sentence)
@@ -277,9 +274,7 @@ def yield_reservations(queue: Sequence[Entry], room: Room) -> int:
     leases = unended().filter(slot__pod__in=[pod.pk for pod in room.pods])
     going = list(leases.filter(state=LeaseState.ENDING).values_list("slot__pod_id", flat=True))
     held: list[tuple[Any, Any]] = list(
-        leases.filter(
-            state=LeaseState.LIVE, phase=LeasePhase.HOLD, task__status=Status.APPLY_PENDING
-        )
+        leases.filter(state=LeaseState.LIVE, phase__in=RESERVING, task__status=Status.APPLY_PENDING)
         .order_by("phase_at")
         .values_list("pk", "slot__pod_id")
     )

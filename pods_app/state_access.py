@@ -1,12 +1,17 @@
 """What a run's token may do with a state: the second gate.
 
-The token is signed, not stored: it names a lease and a phase, and what it may do is read from
-the rows each time. Made for one phase of one lease, it is inert for writing until the permit.
+The token is signed, not stored: it names a lease, a phase and the digest of what its run is
+given, and what it may do is read from the rows each time. It is inert for writing until the
+permit, and stays so unless the permit was granted for a run that was given just that.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
+
+from django.db.models import F
 
 from pods_app.models import ApplyPermit, Lease
 from pods_app.states import LeasePhase, LeaseState
@@ -19,9 +24,20 @@ from tasks_app.states import Status
 _PREFIX = "slr"
 
 
-def run_token(lease: Lease) -> str:
-    """Return the state password of a lease's present phase."""
-    body = f"{_PREFIX}.{lease.pk.hex}.{lease.phase}"
+#: Of a SHA-256 in hex; more would only lengthen the password.
+_DIGEST_LENGTH = 16
+
+
+def run_token(lease: Lease, environment_digest: str) -> str:
+    """Return the state password of a lease's present phase.
+
+    A warm-up and a hold have that of the apply, which goes on with the process they started.
+
+    Args:
+        environment_digest: SHA-256 in hex of what the run is given.
+    """
+    phase = LeasePhase.PLAN if lease.phase == LeasePhase.PLAN else LeasePhase.APPLY
+    body = f"{_PREFIX}.{lease.pk.hex}.{phase}.{environment_digest[:_DIGEST_LENGTH]}"
     return f"{body}.{keyring().sign(body)}"
 
 
@@ -30,41 +46,69 @@ class LeaseStateAccess:
 
     def authenticate(self, token: str) -> StateGrant | None:
         """Return the grant of a run's token, None for anything else."""
-        parts = token.split(".", 3)
-        if len(parts) != 4 or parts[0] != _PREFIX:
+        parts = token.split(".", 4)
+        if len(parts) != 5 or parts[0] != _PREFIX:
             return None
-        body = ".".join(parts[:3])
-        if not keyring().verify(body, parts[3]):
+        body, (phase, digest) = ".".join(parts[:4]), parts[2:4]
+        if not keyring().verify(body, parts[4]):
             return None
         lease = Lease.objects.select_related("task").filter(pk=UUID(hex=parts[1])).first()
         if lease is None:
             return None
         over = lease.state == LeaseState.ENDED
-        refusal = "This run is over." if over else _lock_refusal(lease, parts[2])
+        permit = _permit(lease, digest) if phase == LeasePhase.APPLY else None
+        refusal = "This run is over." if over else _lock_refusal(lease, phase, permit)
         return StateGrant(
             workspace_id=lease.task.workspace_id,
             task_id=lease.task_id,
             lease_id=lease.pk,
             may_read=not over,
             may_lock=not refusal,
-            may_write=not over and parts[2] == LeasePhase.APPLY and _holds_lock(lease),
+            may_write=not over and permit is not None and permit.mine and _holds_lock(lease),
             refusal=refusal,
         )
+
+
+@dataclass(frozen=True)
+class _Permit:
+    """A lease's permit, as far as a token is concerned.
+
+    Args:
+        mine: it was granted for a run that was given what the token's run was given.
+        valid: its time is not over.
+    """
+
+    mine: bool
+    valid: bool
+
+
+def _permit(lease: Lease, digest: str) -> _Permit | None:
+    row = (
+        ApplyPermit.objects.filter(lease=lease)
+        .annotate(left=F("expires_at") - ClockTimestamp())
+        .values_list("environment_digest", "left")
+        .first()
+    )
+    if row is None:
+        return None
+    granted_for, left = row
+    return _Permit(granted_for[:_DIGEST_LENGTH] == digest, left > timedelta(0))
 
 
 def _holds_lock(lease: Lease) -> bool:
     return StateLock.objects.filter(lease_id=lease.pk, released_at=None).exists()
 
 
-def _lock_refusal(lease: Lease, phase: str) -> str:
+def _lock_refusal(lease: Lease, phase: str, permit: _Permit | None) -> str:
     """Return why this lease may not lock the state now; empty if it may."""
     if phase != LeasePhase.APPLY:
         return "A plan reads the state without locking it."
-    if _holds_lock(lease):
+    if permit is not None and not permit.mine:
+        return "The apply was permitted for a run with other variables or credentials than this."
+    if permit is not None and _holds_lock(lease):
         return ""  # LOCK is idempotent by its ID; the backend compares it.
-    if lease.task.status != Status.APPLYING:
+    if permit is None or lease.task.status != Status.APPLYING:
         return f"The task is {lease.task.status}: no apply is permitted."
-    live = ApplyPermit.objects.filter(lease=lease, expires_at__gt=ClockTimestamp())
-    if not live.exists():
+    if not permit.valid:
         return "The apply permit is not valid any more; nothing was applied."
     return ""

@@ -24,8 +24,13 @@ class SlotStatus(TextChoices):
 
 class LeasePhase(TextChoices):
     PLAN = "plan", "Plan"
+    WARMUP = "warmup", "Warm-up"
     HOLD = "hold", "Hold"
     APPLY = "apply", "Apply"
+
+
+#: Nothing runs for a person yet: the slot is reserved for the apply, and yields if it must.
+RESERVING = (LeasePhase.WARMUP, LeasePhase.HOLD)
 
 
 class LeaseState(TextChoices):

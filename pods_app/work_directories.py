@@ -27,7 +27,7 @@ from django.db.models.functions import Now
 
 from pods_app.leases import release, unended
 from pods_app.models import Lease, ManagedPod, WorkDirectory
-from pods_app.states import DirectoryState, LeasePhase, LeaseState, PodPhase
+from pods_app.states import RESERVING, DirectoryState, LeaseState, PodPhase
 from tasks_app.actors import Actor
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
@@ -234,7 +234,7 @@ def _verdict(directory: Any) -> tuple[bool, str]:
     task, seconds = directory.task, settings.SLIPWAY.finished_directory_seconds
     if directory.state == DirectoryState.DELETING:
         return False, directory.reason
-    if directory.lease_phase == LeasePhase.HOLD and task.status == Status.APPLY_PENDING:
+    if directory.lease_phase in RESERVING and task.status == Status.APPLY_PENDING:
         in_use = False  # a reservation; its time decides below
     else:
         in_use = directory.lease_phase is not None

@@ -107,8 +107,13 @@ class SlipwaySettings:
     )
 
     # Applies.
+    permit_seconds_held: float = _setting(
+        "How long after its permit an apply that was held may take the state lock",
+        "seconds",
+        30.0,
+    )
     permit_seconds_kept: float = _setting(
-        "How long after its permit an apply in a kept directory may take the state lock",
+        "The same for an apply whose Terraform is started after the confirmation",
         "seconds",
         120.0,
     )

@@ -10,3 +10,5 @@ task_transitioned = Signal()
 cancel_requested = Signal()
 #: A state lock was taken away by force. Arguments: lock.
 state_unlocked_by_force = Signal()
+#: A plan's warm-up shall be tried now. Arguments: task.
+warmup_wanted = Signal()

@@ -1,6 +1,16 @@
 """Writes docs/states.md from the transition table: `python -m tasks_app.state_docs`."""
 
-from tasks_app.states import FINAL, OCCUPYING, RUNNING, TRANSITIONS, Status
+from collections.abc import Mapping
+from typing import Any
+
+from tasks_app.states import (
+    FINAL,
+    OCCUPYING,
+    RUNNING,
+    TRANSITIONS,
+    WARMUP_TRANSITIONS,
+    Status,
+)
 
 _HEAD = """# Task states
 
@@ -11,15 +21,27 @@ the current one, together with its audit row.
 | From | To | When |
 |---|---|---|
 """
+_WARMUPS = """
+## Warm-ups
+
+What lies ready for the apply of a plan that waits for a person, on the task as
+`warmup_status`; only `tasks_app/services/warmups.py` writes it. A task that is over has none.
+
+| From | To | When |
+|---|---|---|
+"""
+
+
+def _rows(table: Mapping[Any, Mapping[Any, str]]) -> str:
+    return "".join(
+        f"| {source} | {target} | {cause} |\n"
+        for source, targets in table.items()
+        for target, cause in targets.items()
+    )
 
 
 def render() -> str:
     """Return the page."""
-    rows = [
-        f"| {source} | {target} | {cause} |\n"
-        for source, targets in TRANSITIONS.items()
-        for target, cause in targets.items()
-    ]
     groups: dict[str, list[str]] = {
         "Final": sorted(status.value for status in FINAL),
         "Running (a filter and a count, not a status)": sorted(status.value for status in RUNNING),
@@ -28,7 +50,7 @@ def render() -> str:
     tail = [
         f"\n{title}: {', '.join(f'`{s}`' for s in group)}.\n" for title, group in groups.items()
     ]
-    return _HEAD + "".join(rows) + "".join(tail)
+    return _HEAD + _rows(TRANSITIONS) + "".join(tail) + _WARMUPS + _rows(WARMUP_TRANSITIONS)
 
 
 if __name__ == "__main__":

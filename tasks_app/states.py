@@ -1,7 +1,8 @@
-"""The task's state machine as data: statuses, groups and the transition table.
+"""The task's state machines as data: statuses, groups and the transition tables.
 
-`docs/states.md` and the exhaustive test are derived from :data:`TRANSITIONS`; only
-`tasks_app/transitions.py` writes `Task.status`.
+`docs/states.md` and the exhaustive tests are derived from :data:`TRANSITIONS` and
+:data:`WARMUP_TRANSITIONS`; only `tasks_app/transitions.py` writes `Task.status`, and only
+`tasks_app/services/warmups.py` its warm-up while the task is live.
 """
 
 from django.db.models import TextChoices
@@ -27,6 +28,14 @@ class TaskType(TextChoices):
     PLAN = "plan", "Plan"
     PLAN_AND_APPLY = "plan_and_apply", "Plan and apply"
     DRIFT_CHECK = "drift_check", "Drift check"
+
+
+class WarmupStatus(TextChoices):
+    NONE = "none", "Not warmed"
+    WARMING = "warming", "Warming"
+    READY = "ready", "Ready"
+    EXPIRED = "expired", "Expired"
+    FAILED = "failed", "Failed"
 
 
 #: From each status, where it may go and what causes it.
@@ -76,6 +85,34 @@ TRANSITIONS: dict[Status, dict[Status, str]] = {
     Status.INTERRUPTED: {},
 }
 
+#: Of a plan that waits for a person: what lies ready for its apply.
+WARMUP_TRANSITIONS: dict[WarmupStatus, dict[WarmupStatus, str]] = {
+    WarmupStatus.NONE: {
+        WarmupStatus.WARMING: "an agent was given the warm-up",
+        WarmupStatus.READY: "the agent that planned keeps the plan's directory",
+    },
+    WarmupStatus.WARMING: {
+        WarmupStatus.READY: "the agent has a directory that is proven to be that of the plan",
+        WarmupStatus.FAILED: "the agent could not; tried again after a pause, at most 3 times",
+        WarmupStatus.NONE: "the lease ended: agent lost, slot yielded, freeze",
+    },
+    WarmupStatus.READY: {
+        WarmupStatus.EXPIRED: "its agent was not heard while it had to be renewed",
+        WarmupStatus.FAILED: "the directory was found damaged and could not be restored",
+        WarmupStatus.NONE: "the lease ended: agent lost, slot yielded, freeze, kept long enough",
+    },
+    WarmupStatus.EXPIRED: {
+        WarmupStatus.WARMING: "an agent was given the warm-up",
+        WarmupStatus.NONE: "the pool was frozen",
+    },
+    WarmupStatus.FAILED: {
+        WarmupStatus.WARMING: "an agent was given another attempt",
+        WarmupStatus.NONE: "a person asked for it again, or the pool was frozen",
+    },
+}
+#: After so many failures in a row a plan is not warmed again, unless a person asks for it.
+WARMUP_ATTEMPTS = 3
+
 FINAL = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
 #: What people and filters call "running".
 RUNNING = frozenset({Status.PLANNING, Status.APPLYING})
@@ -99,3 +136,8 @@ OCCUPYING = (
 def sources_of(target: Status) -> list[Status]:
     """Return the statuses from which ``target`` can be reached in one step."""
     return [source for source, targets in TRANSITIONS.items() if target in targets]
+
+
+def warmup_sources_of(target: WarmupStatus) -> list[WarmupStatus]:
+    """Return the states of a warm-up from which ``target`` can be reached in one step."""
+    return [source for source, targets in WARMUP_TRANSITIONS.items() if target in targets]

@@ -14,13 +14,21 @@ from tasks_app.exceptions import IllegalTransition, NotFound
 from tasks_app.models import Event, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.signals import task_transitioned
-from tasks_app.states import FINAL, TRANSITIONS, WAITING, Status, sources_of
+from tasks_app.states import FINAL, TRANSITIONS, WAITING, Status, WarmupStatus, sources_of
 
 #: The time a status sets when it is entered.
 _TIMES = {
     Status.PLANNING: "started_at",
     Status.APPLY_PENDING: "planned_at",
     Status.CONFIRMED: "confirmed_at",
+}
+
+#: Nothing lies ready for a task that is over; its status says so, no event of the warm-up.
+_NOT_WARM = {
+    "warmup_status": WarmupStatus.NONE,
+    "warmup_agent_id": None,
+    "warmup_expires_at": None,
+    "warmup_retry_at": None,
 }
 
 
@@ -76,7 +84,7 @@ def transition(
         if target in _TIMES:
             fields.setdefault(_TIMES[target], ClockTimestamp())
         if target in FINAL:
-            fields.setdefault("finished_at", ClockTimestamp())
+            fields = {"finished_at": ClockTimestamp(), **_NOT_WARM, **fields}
         fields.setdefault("waiting_reason", WAITING.get(target, ""))
         updated = Task.objects.filter(pk=task.pk, status__in=allowed).update(
             status=target, **fields

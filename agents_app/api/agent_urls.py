@@ -12,6 +12,7 @@ urlpatterns = [
     path("leases/<uuid:lease_id>/artifacts/<str:kind>", views.artifact),
     path("leases/<uuid:lease_id>/log", views.log_view),
     path("leases/<uuid:lease_id>/progress", views.progress_view),
+    path("leases/<uuid:lease_id>/warmup", views.warmup_view),
     path("leases/<uuid:lease_id>/permit", views.permit_view),
     path("leases/<uuid:lease_id>/finish", views.finish_view),
     path("leases/<uuid:lease_id>/ended", views.ended_view),

@@ -36,10 +36,20 @@ from agents_app.schema import (
     ProgressRequest,
     RegisterReply,
     RegisterRequest,
+    WarmupReport,
     WorkReply,
     WorkRequest,
 )
-from agents_app.services import artifacts, finish, heartbeat, log, permit, progress, registration
+from agents_app.services import (
+    artifacts,
+    finish,
+    heartbeat,
+    log,
+    permit,
+    progress,
+    registration,
+    warmup,
+)
 from agents_app.services.work import next_work
 from tasks_app.exceptions import InvalidInput, NotFound, TooLarge
 from tasks_app.models import Blob
@@ -166,7 +176,7 @@ def _append(request: HttpRequest, lease_id: UUID) -> Any:
     def append(caller: Any, lease_id: UUID, epoch: int) -> Any:
         text = request.GET.get("phase", "")
         if text not in list(Phase):
-            raise InvalidInput("“phase” must be plan or apply.", field="phase")
+            raise InvalidInput("“phase” must be plan, warmup or apply.", field="phase")
         offset = number(request, "offset", _OFFSET_MAX)
         data = request.read(LOG_CHUNK_BYTES_MAX + 1)
         if len(data) > LOG_CHUNK_BYTES_MAX:
@@ -202,6 +212,7 @@ configuration = endpoint(GET=_get_configuration)
 artifact = endpoint(GET=_get_artifact, PUT=_put_artifact)
 log_view = endpoint(PUT=_log)
 progress_view = endpoint(POST=_message_view(progress.progress, ProgressRequest))
+warmup_view = endpoint(POST=_message_view(warmup.warmup, WarmupReport))
 permit_view = endpoint(POST=_message_view(permit.permit, PermitRequest))
 finish_view = endpoint(POST=_message_view(finish.finish, FinishRequest))
 ended_view = endpoint(POST=_message_view(finish.ended, EndedRequest))

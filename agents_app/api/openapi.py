@@ -33,6 +33,7 @@ _CALLS: list[tuple[str, str, Any, Any, str]] = [
         schema.Empty,
         "Ended steps",
     ),
+    ("post", "leases/{lease_id}/warmup", schema.WarmupReport, schema.Empty, "What is ready"),
     ("post", "leases/{lease_id}/permit", schema.PermitRequest, schema.PermitReply, "May I apply?"),
     ("post", "leases/{lease_id}/finish", schema.FinishRequest, schema.FinishReply, "A phase's end"),
     ("post", "leases/{lease_id}/ended", schema.EndedRequest, schema.Empty, "The process is gone"),

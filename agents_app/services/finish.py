@@ -50,6 +50,8 @@ def finish(caller: Caller, lease_id: UUID, epoch: int, message: FinishRequest) -
         InvalidInput: a field contradicts the outcome.
         Conflict: the lease has not come to that phase.
     """
+    if message.phase == Phase.WARMUP:
+        raise InvalidInput("A warm-up has no end; report what is ready instead.", field="phase")
     lease = find_lease(lease_id, epoch, caller.pod)
     repeated = _is_over(lease, message.phase)
     if repeated:
@@ -148,6 +150,7 @@ def _plan_facts(lease: Lease, message: FinishRequest) -> PlanFacts | None:
         output_changes=result.output_changes,
         state_lineage=result.state_lineage,
         state_serial=result.state_serial,
+        providers=result.providers,
         bundle_bytes=result.bundle_bytes,
         bundle=stored.get(Artifact.PLAN_BUNDLE) if result.bundle_stored else None,
         json=stored.get(Artifact.PLAN_JSON),

@@ -20,7 +20,7 @@ from agents_app.schema import (
 from pods_app.models import Lease, Pool
 from pods_app.services import pool_credentials
 from pods_app.state_access import run_token
-from pods_app.states import LeasePhase
+from pods_app.states import RESERVING, LeasePhase
 from tasks_app.models import ConfigurationVersion, Plan, Task, Workspace
 from tasks_app.models import Variable as VariableRow
 from tasks_app.models.project import AbstractCredential
@@ -31,7 +31,7 @@ STATE_USERNAME = "slipway"
 
 
 def jobs_for(leases: Iterable[Lease], pool: Pool) -> dict[UUID, Job]:
-    """Return the jobs of plan and apply leases by lease id.
+    """Return the jobs of leases by lease id; that of a warm-up or hold is that of its apply.
 
     Args:
         leases: with ``task__workspace__project`` loaded.
@@ -45,7 +45,7 @@ def jobs_for(leases: Iterable[Lease], pool: Pool) -> dict[UUID, Job]:
             pk__in=[lease.task.configuration_id for lease in leases]
         ).values_list("pk", "digest")
     )
-    applied = [lease.task_id for lease in leases if lease.phase == LeasePhase.APPLY]
+    applied = [lease.task_id for lease in leases if lease.phase in (*RESERVING, LeasePhase.APPLY)]
     plans = {plan.pk: plan for plan in Plan.objects.filter(task__in=applied)} if applied else {}
     shared = _pool_credentials(pool)
     return {
@@ -66,6 +66,7 @@ def _job(
     task, workspace = lease.task, lease.task.workspace
     variables, environment = _variables(task)
     credentials = list((shared | _project_credentials(workspace)).values())
+    digest = _digest(pool, variables, environment, credentials)
     return Job(
         task_id=task.pk,
         workspace_id=workspace.pk,
@@ -84,10 +85,10 @@ def _job(
         credentials=credentials,
         proxy=pool.proxy,
         ca_bundle=pool.ca_bundle,
-        backend=_backend(lease),
+        backend=_backend(lease, digest),
         plan=_plan_reference(plan) if plan else None,
         lock_timeout_seconds=settings.SLIPWAY.state_lock_timeout_seconds,
-        environment_digest=_digest(pool, variables, environment, credentials),
+        environment_digest=digest,
     )
 
 
@@ -143,14 +144,14 @@ def _credential(row: AbstractCredential, secret: str) -> Credential:
     )
 
 
-def _backend(lease: Lease) -> StateBackend | None:
+def _backend(lease: Lease, digest: str) -> StateBackend | None:
     if not lease.task.has_own_state:
         return None
     base = settings.SLIPWAY.url.rstrip("/")
     return StateBackend(
         address=f"{base}/api/state/v1/{lease.task.workspace_id}/",
         username=STATE_USERNAME,
-        password=run_token(lease),
+        password=run_token(lease, digest),
     )
 
 

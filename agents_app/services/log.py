@@ -30,6 +30,8 @@ def append(
     lease = get_lease(lease_id, epoch, caller.pod)
     if phase == Phase.APPLY and lease.phase != LeasePhase.APPLY:
         raise Conflict(f"The lease is in its phase “{lease.phase}”: there is no apply to log.")
+    if phase == Phase.WARMUP and lease.phase == LeasePhase.PLAN:
+        raise Conflict("The lease is in its phase “plan”: there is no warm-up to log.")
     if phase == Phase.PLAN and lease.phase != LeasePhase.PLAN:
         return LogReply(next_offset=log_size(lease.task, phase))
     with transaction.atomic():

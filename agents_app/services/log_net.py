@@ -49,17 +49,18 @@ def secrets_of(lease: Lease) -> list[str]:
     return [
         *sensitive_values(lease.task),
         *(secret for _, secret in credentials),
-        run_token(lease),
+        run_token(lease, lease.environment_digest),
     ]
 
 
-#: Nets of the leases that write now, by lease and phase: building one decrypts many rows.
-_nets: dict[tuple[UUID, str], Net] = {}
+#: Nets of the leases that write now, by lease, phase and what their runs are given: building
+#: one decrypts many rows.
+_nets: dict[tuple[UUID, str, str], Net] = {}
 _NETS_MAX = 256
 
 
 def _net(lease: Lease) -> Net:
-    key = (lease.pk, lease.phase)
+    key = (lease.pk, lease.phase, lease.environment_digest)
     net = _nets.get(key)
     if net is None:
         net = Net.of(secrets_of(lease))

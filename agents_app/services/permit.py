@@ -30,5 +30,6 @@ def permit(caller: Caller, lease_id: UUID, epoch: int, message: PermitRequest) -
         manifest_digest=message.manifest_digest,
         path=message.path,
         path_reason=message.path_reason,
+        environment_digest=message.environment_digest,
     )
     return PermitReply(valid_seconds=seconds)

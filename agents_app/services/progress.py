@@ -9,6 +9,7 @@ from agents_app.schema import Phase, ProgressRequest, Step
 from agents_app.tokens import Caller
 from pods_app.leases import get_lease
 from pods_app.models import Lease
+from pods_app.states import LeasePhase
 from tasks_app.models import TaskStep
 
 #: From asking (task created, or confirmed) to the slot, and from the slot to the agent's having it.
@@ -28,9 +29,14 @@ def progress(caller: Caller, lease_id: UUID, epoch: int, message: ProgressReques
 def store_steps(lease: Lease, phase: Phase, steps: Iterable[Step]) -> None:
     """Write an agent's steps, and before them how long the phase waited for slot and agent.
 
+    Nobody waits for a warm-up: its steps stand alone.
+
     Args:
         lease: as it was when the steps were reported, with its task.
     """
+    if phase == Phase.WARMUP and lease.phase != LeasePhase.PLAN:
+        _write(lease, phase, steps)
+        return
     if lease.phase != phase:
         return  # a repeated report; the times of this phase are gone from the lease
     task = lease.task
@@ -47,10 +53,14 @@ def store_steps(lease: Lease, phase: Phase, steps: Iterable[Step]) -> None:
         rows[step.name] = step.model_copy(
             update={"started_ms": queue + placement + step.started_ms}
         )
+    _write(lease, phase, rows.values())
+
+
+def _write(lease: Lease, phase: Phase, steps: Iterable[Step]) -> None:
     TaskStep.objects.bulk_create(
         [
             TaskStep(
-                task_id=task.pk,
+                task_id=lease.task_id,
                 phase=phase,
                 lease_id=lease.pk,
                 name=step.name,
@@ -58,7 +68,7 @@ def store_steps(lease: Lease, phase: Phase, steps: Iterable[Step]) -> None:
                 duration_ms=step.duration_ms,
                 detail=step.detail,
             )
-            for step in rows.values()
+            for step in {step.name: step for step in steps}.values()
         ],
         update_conflicts=True,
         unique_fields=["task", "phase", "lease_id", "name"],

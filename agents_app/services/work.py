@@ -11,7 +11,9 @@ from agents_app.tokens import Caller
 from pods_app.leases import Wish, mark_delivered, wishes
 
 #: To stop a run, an agent that restarted must know its secrets: they are taken out of its log.
-_NEEDS_JOB = {Directive.PLAN, Directive.APPLY, Directive.CANCEL, Directive.KILL}
+_NEEDS_JOB = set(Directive) - {Directive.END}
+#: What the agent has must be what the server would give it now.
+_NEEDS_PRESENT_JOB = {Directive.WARMUP, Directive.HOLD}
 
 
 def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply | None:
@@ -23,14 +25,17 @@ def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply 
         last: answer in any case; the poll is over.
     """
     wanted = wishes(caller.pod)
-    known = {_key(entry) for entry in message.known}
-    if not last and not _differs(wanted, message.known):
+    known = {_key(entry): entry for entry in message.known}
+    fresh = [wish for wish in wanted if not _up_to_date(wish, known.get(_of(wish)))]
+    if not last and not fresh and not _differs(wanted, message.known):
         return None
-    fresh = [wish for wish in wanted if _of(wish) not in known]
     jobs = jobs_for([wish.lease for wish in fresh if wish.directive in _NEEDS_JOB], caller.pod.pool)
-    undelivered = [wish.lease for wish in fresh if wish.lease.delivered_at is None]
-    if undelivered:
-        mark_delivered(undelivered)
+    digests = {
+        wish.lease: job.environment_digest if (job := jobs.get(wish.lease.pk)) else None
+        for wish in fresh
+    }
+    if digests:
+        mark_delivered(digests)
     return WorkReply(
         assignments=[
             Assignment(
@@ -45,6 +50,14 @@ def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply 
             for wish in wanted
         ]
     )
+
+
+def _up_to_date(wish: Wish, known: KnownAssignment | None) -> bool:
+    """Return whether the agent knows the wish, and has the job for it."""
+    if known is None or wish.directive not in _NEEDS_PRESENT_JOB:
+        return known is not None
+    present = wish.lease.environment_digest
+    return bool(present) and known.environment_digest in ("", present)
 
 
 def _key(entry: KnownAssignment) -> tuple[UUID, int, str]:

@@ -11,7 +11,7 @@ from tasks_app.models.base import Identified
 
 
 class Lease(Identified):
-    """One stay of a task in a slot: plan -> hold -> apply, or apply alone elsewhere.
+    """One stay of a task in a slot: plan -> hold -> apply, warmup -> hold -> apply, or apply alone.
 
     A new epoch arises only with a new slot. Every write of the agent carries both.
     """
@@ -25,6 +25,18 @@ class Lease(Identified):
     phase_at = models.DateTimeField(db_default=Now(), help_text="Since when in this phase")
     delivered_at = models.DateTimeField(null=True, help_text="The agent has this phase's work")
     reported_at = models.DateTimeField(null=True, help_text="The agent last named it")
+    environment_digest = models.CharField(
+        max_length=64, blank=True, help_text="Of the job its agent was given in this phase"
+    )
+    held = models.BooleanField(
+        default=False, db_default=False, help_text="Terraform waits there at its gate"
+    )
+    hold_reason = models.CharField(
+        max_length=500, blank=True, help_text="Why it is not ready or not held"
+    )
+    restored = models.BooleanField(
+        default=False, db_default=False, help_text="Not the plan's own directory"
+    )
     frozen_at = models.DateTimeField(null=True, help_text="Since when a freeze stops its work")
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=250, blank=True)
@@ -54,6 +66,9 @@ class ApplyPermit(models.Model):
     plan_hash = models.CharField(max_length=64)
     manifest_digest = models.CharField(max_length=64)
     path = models.CharField(max_length=10)
+    environment_digest = models.CharField(
+        max_length=64, help_text="Of the job whose state password may take the lock"
+    )
     state_lineage = models.CharField(max_length=64, blank=True)
     state_serial = models.PositiveBigIntegerField(null=True)
     state_verified = models.BooleanField(help_text="False: a foreign backend")

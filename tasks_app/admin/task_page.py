@@ -18,13 +18,14 @@ from tasks_app.models import Task, TaskStep, Workspace
 from tasks_app.services import logs, plans
 from tasks_app.states import FINAL, RUNNING, WAITING, Status
 
-PHASES = ("plan", "apply")
+PHASES = ("plan", "warmup", "apply")
 #: More resources than this are read in the plan's text.
 RESOURCES_MAX = 1000
 _EVENTS_MAX = 60
 REFRESH_BUSY_MS, REFRESH_WAITING_MS = 1000, 3000
 
 _PATHS = {
+    "held": ("flash_on", "Held apply", "Terraform was started before and waited at its gate."),
     "kept": ("bolt", "Kept directory", "The plan's own work directory was still there, unchanged."),
     "warmed": ("local_fire_department", "Warmed directory", "An agent had prepared it."),
     "normal": ("route", "Normal path", "The directory was rebuilt from what the server keeps."),

@@ -64,14 +64,14 @@ _LogDocument = inline_serializer(
 
 
 class LogQuery(Input):
-    phase = serializers.ChoiceField(["plan", "apply"], help_text="Whose log")
+    phase = serializers.ChoiceField(["plan", "warmup", "apply"], help_text="Whose log")
     offset = serializers.IntegerField(
         min_value=0, max_value=_OFFSET_MAX, default=0, help_text="In bytes; where to continue"
     )
 
 
 class PhaseQuery(Input):
-    phase = serializers.ChoiceField(["plan", "apply"], help_text="Whose log")
+    phase = serializers.ChoiceField(["plan", "warmup", "apply"], help_text="Whose log")
 
 
 class EventSerializer(serializers.ModelSerializer[Event]):

@@ -16,7 +16,7 @@ from tasks_app.states import FINAL, Status, TaskType
 
 #: The step whose end is Terraform's first action on a resource.
 FIRST_ACTION = "first_action"
-_PHASES = ("plan", "apply")
+_PHASES = ("plan", "warmup", "apply")
 
 
 class PlanSummarySerializer(serializers.ModelSerializer[Plan]):

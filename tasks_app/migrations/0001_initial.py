@@ -103,6 +103,13 @@ class Migration(migrations.Migration):
                 ('cancel_requested_at', models.DateTimeField(null=True)),
                 ('kill_requested_at', models.DateTimeField(null=True)),
                 ('acknowledged_at', models.DateTimeField(help_text='Of an interrupted apply', null=True)),
+                ('warmup_agent_id', models.CharField(max_length=50, null=True)),
+                ('warmup_status', models.CharField(choices=[('none', 'Not warmed'), ('warming', 'Warming'), ('ready', 'Ready'), ('expired', 'Expired'), ('failed', 'Failed')], db_default='none', default='none', max_length=20)),
+                ('warmup_at', models.DateTimeField(help_text='Since when it is so', null=True)),
+                ('warmup_expires_at', models.DateTimeField(help_text='Ready until then', null=True)),
+                ('warmup_retry_count', models.PositiveSmallIntegerField(db_default=0, default=0, help_text='Failures since it was ready')),
+                ('warmup_retry_at', models.DateTimeField(help_text='Not tried again before', null=True)),
+                ('warmup_error', models.CharField(blank=True, db_default='', help_text='Why the last attempt failed', max_length=500)),
                 ('acknowledged_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('configuration', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tasks', to='tasks_app.configurationversion')),
                 ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
@@ -116,7 +123,7 @@ class Migration(migrations.Migration):
             name='LogStream',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('phase', models.CharField(max_length=5)),
+                ('phase', models.CharField(max_length=10)),
                 ('lease_id', models.UUIDField(help_text='The lease that writes; a new attempt starts anew')),
                 ('size', models.PositiveBigIntegerField(default=0)),
                 ('truncated', models.BooleanField(default=False)),
@@ -167,7 +174,7 @@ class Migration(migrations.Migration):
             name='TaskStep',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('phase', models.CharField(max_length=5)),
+                ('phase', models.CharField(max_length=10)),
                 ('lease_id', models.UUIDField(null=True)),
                 ('name', models.CharField(max_length=40)),
                 ('started_ms', models.FloatField(help_text='Since the phase was asked for')),
@@ -353,6 +360,7 @@ class Migration(migrations.Migration):
                 ('plan_hash', models.CharField(max_length=64)),
                 ('manifest_digest', models.CharField(max_length=64)),
                 ('terraform_version', models.CharField(max_length=30)),
+                ('providers', models.JSONField(default=list, help_text='It needs; as agents name theirs')),
                 ('state_lineage', models.CharField(blank=True, max_length=64)),
                 ('state_serial', models.PositiveBigIntegerField(null=True)),
                 ('to_add', models.PositiveIntegerField(default=0)),
@@ -429,6 +437,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
+            index=tasks_app.models.base.LongNameIndex(fields=['warmup_agent_id', 'warmup_status'], name='idx_workspace_tasks_warmup_agent'),
+        ),
+        migrations.AddIndex(
+            model_name='task',
+            index=tasks_app.models.base.LongNameIndex(condition=models.Q(('status', 'apply_pending')), fields=['status', 'warmup_status', 'warmup_expires_at'], name='idx_workspace_tasks_apply_pending_warmup'),
+        ),
+        migrations.AddIndex(
+            model_name='task',
             index=models.Index(fields=['workspace', '-id'], name='task_workspace_newest'),
         ),
         migrations.AddIndex(
@@ -450,6 +466,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='task',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'planning', 'apply_pending', 'confirmed', 'applying', 'apply_unknown', 'success', 'planned_and_finished', 'applied', 'discarded', 'cancelled', 'failed', 'interrupted'])), name='task_status_known'),
+        ),
+        migrations.AddConstraint(
+            model_name='task',
+            constraint=models.CheckConstraint(condition=models.Q(('warmup_status__in', ['none', 'warming', 'ready', 'expired', 'failed'])), name='task_warmup_known'),
         ),
         migrations.AddConstraint(
             model_name='stateversion',

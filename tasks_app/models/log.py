@@ -8,7 +8,7 @@ class LogStream(models.Model):
     """The log of one phase of a task. Offsets count bytes of the redacted stream."""
 
     task = models.ForeignKey(Task, models.CASCADE, related_name="logs")
-    phase = models.CharField(max_length=5)
+    phase = models.CharField(max_length=10)
     lease_id = models.UUIDField(help_text="The lease that writes; a new attempt starts anew")
     size = models.PositiveBigIntegerField(default=0)
     truncated = models.BooleanField(default=False)

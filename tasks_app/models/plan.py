@@ -14,6 +14,7 @@ class Plan(models.Model):
     plan_hash = models.CharField(max_length=64)
     manifest_digest = models.CharField(max_length=64)
     terraform_version = models.CharField(max_length=30)
+    providers = models.JSONField(default=list, help_text="It needs; as agents name theirs")
     state_lineage = models.CharField(max_length=64, blank=True)
     state_serial = models.PositiveBigIntegerField(null=True)
     to_add = models.PositiveIntegerField(default=0)

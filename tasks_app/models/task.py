@@ -7,13 +7,14 @@ from tasks_app.models.base import Identified, LongNameIndex
 from tasks_app.models.configuration import ConfigurationVersion
 from tasks_app.models.variable import VariableVersion
 from tasks_app.models.workspace import Workspace
-from tasks_app.states import FINAL, OCCUPYING, Status, TaskType
+from tasks_app.states import FINAL, OCCUPYING, Status, TaskType, WarmupStatus
 
 
 class Task(Identified):
     """One run of a workspace: a plan, and for plan_and_apply also its apply.
 
-    ``status`` is written by `tasks_app/transitions.py` alone.
+    ``status`` is written by `tasks_app/transitions.py` alone, what begins with ``warmup_`` by
+    `tasks_app/services/warmups.py`.
     """
 
     workspace = models.ForeignKey(Workspace, models.PROTECT, related_name="tasks")
@@ -63,11 +64,38 @@ class Task(Identified):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
     )
 
+    # What lies ready for the apply of a plan that waits for a person.
+    warmup_agent_id = models.CharField(max_length=50, null=True)
+    warmup_status = models.CharField(
+        max_length=20,
+        choices=WarmupStatus,
+        default=WarmupStatus.NONE,
+        db_default=WarmupStatus.NONE.value,
+    )
+    warmup_at = models.DateTimeField(null=True, help_text="Since when it is so")
+    warmup_expires_at = models.DateTimeField(null=True, help_text="Ready until then")
+    warmup_retry_count = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="Failures since it was ready"
+    )
+    warmup_retry_at = models.DateTimeField(null=True, help_text="Not tried again before")
+    warmup_error = models.CharField(
+        max_length=500, blank=True, db_default="", help_text="Why the last attempt failed"
+    )
+
     class Meta:
         db_table = "workspace_tasks"
         ordering = ["-id"]
         indexes = [
             LongNameIndex(fields=["plan_hash"], name="idx_workspace_tasks_plan_hash"),
+            LongNameIndex(
+                fields=["warmup_agent_id", "warmup_status"],
+                name="idx_workspace_tasks_warmup_agent",
+            ),
+            LongNameIndex(
+                fields=["status", "warmup_status", "warmup_expires_at"],
+                name="idx_workspace_tasks_apply_pending_warmup",
+                condition=Q(status=Status.APPLY_PENDING),
+            ),
             models.Index(fields=["workspace", "-id"], name="task_workspace_newest"),
             models.Index(fields=["status", "-id"], name="task_status_newest"),
             models.Index(fields=["id"], name="task_live", condition=~Q(status__in=sorted(FINAL))),
@@ -80,6 +108,9 @@ class Task(Identified):
                 name="one_plan_and_apply_per_workspace",
             ),
             models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
+            models.CheckConstraint(
+                condition=Q(warmup_status__in=WarmupStatus.values), name="task_warmup_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -111,7 +142,7 @@ class TaskStep(models.Model):
     """A named step of a task with its duration, as the task page shows it."""
 
     task = models.ForeignKey(Task, models.CASCADE, related_name="steps")
-    phase = models.CharField(max_length=5)
+    phase = models.CharField(max_length=10)
     lease_id = models.UUIDField(null=True)
     name = models.CharField(max_length=40)
     started_ms = models.FloatField(help_text="Since the phase was asked for")

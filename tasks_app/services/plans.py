@@ -34,6 +34,7 @@ class PlanFacts:
     plan_hash: str
     manifest_digest: str
     terraform_version: str
+    providers: list[str]
     to_add: int
     to_change: int
     to_destroy: int

@@ -22,6 +22,8 @@ _numbers = itertools.count(1)
 
 PLAN_HASH = "a" * 64
 MANIFEST = "b" * 64
+#: Of what a run is given.
+DIGEST = "d" * 64
 
 
 def make_user(role: str | None = None, project: Project | None = None, **fields: Any) -> User:
@@ -91,6 +93,7 @@ def plan_facts(**fields: Any) -> PlanFacts:
             "plan_hash": PLAN_HASH,
             "manifest_digest": MANIFEST,
             "terraform_version": "1.11.4",
+            "providers": [],
             "to_add": 1,
             "to_change": 0,
             "to_destroy": 0,

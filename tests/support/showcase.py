@@ -21,6 +21,7 @@ from tasks_app.actors import Actor
 from tasks_app.models import Blob, Project, RoleAssignment, Task, TaskStep, Workspace
 from tasks_app.services import credentials, logs, state, tasks, tokens, variables, workspaces
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     finish_planning,
     make_configuration,
@@ -197,6 +198,7 @@ def start_apply(task: Task, actor: Actor) -> Task:
         plan_hash=PLAN_HASH,
         manifest_digest=MANIFEST,
         path="kept",
+        environment_digest=DIGEST,
         path_reason="The directory was kept on this agent; hash and manifest are equal.",
     )
     task.refresh_from_db()

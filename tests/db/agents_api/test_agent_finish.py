@@ -273,7 +273,7 @@ def test_a_state_that_could_not_be_uploaded_becomes_current_with_the_end(agent, 
     from tests.support.state import StateClient, document
 
     lease = agent.lease
-    terraform = StateClient(applying.workspace_id, run_token(lease))
+    terraform = StateClient(applying.workspace_id, run_token(lease, lease.environment_digest))
     assert terraform.lock().status_code == 200
     end = {"error": "the state could not be uploaded", "state_recovered": True}
     reply = agent.finish("apply", "failed", lease, **end)

@@ -13,7 +13,7 @@ from tasks_app.ids import uuid7
 from tasks_app.models import Event
 from tasks_app.models.base import ClockTimestamp
 from tests.support.agents_api import heartbeat_request
-from tests.support.factories import make_waiting_task
+from tests.support.factories import DIGEST, make_waiting_task
 
 
 def lease_report(lease, **changes):
@@ -174,6 +174,7 @@ def test_an_unknown_apply_that_is_named_is_applying_again(agent, admin):
         plan_hash="a" * 64,
         manifest_digest="b" * 64,
         path="kept",
+        environment_digest=DIGEST,
     )
     lose_pod(agent.pod.pk, actor=admin, cause="test")
     task.refresh_from_db()

@@ -122,12 +122,46 @@ def test_an_apply_names_the_plan_that_was_confirmed(workspace, agent, job_of, ad
     assert job.backend.password != planned.backend.password, "made for this phase only"
 
 
-def test_holding_needs_no_job(workspace, agent):
-    make_task(workspace)
+def test_holding_comes_with_the_job_of_the_apply(workspace, agent, admin, job_of):
+    task = make_task(workspace)
     agent.work()
     agent.finish_plan()
+    assert agent.lease.environment_digest == "", "that of the plan is not the apply's"
+    held = job_of()
+    assert held.plan.plan_hash == "a" * 64
+    assert agent.lease.environment_digest == held.environment_digest
+    confirm_task(actor=admin, task_id=task.pk, plan_hash="a" * 64)
+    assert job_of() == held, "state password and all"
+
+
+def hold(agent, workspace):
+    """The job that a holding agent was given, and how it names what it knows."""
+    make_task(workspace)
+    agent.finish_plan()
     (assignment,) = agent.work().json["assignments"]
-    assert (assignment["directive"], assignment["job"]) == ("hold", None)
+    known = {"lease_id": assignment["lease_id"], "epoch": assignment["epoch"], "directive": "hold"}
+    return assignment["job"], known
+
+
+def test_an_agent_that_has_the_job_of_its_hold_gets_no_other(workspace, agent):
+    job, known = hold(agent, workspace)
+    known["environment_digest"] = job["environment_digest"]
+    message = WorkRequest.model_validate(agent.work_request([known]))
+    assert next_work(tokens.authenticate(agent.token), message, last=False) is None
+    (assignment,) = agent.work([known]).json["assignments"]
+    assert assignment["job"] is None
+
+
+def test_an_agent_whose_job_is_outdated_gets_the_present_one(workspace, agent, admin, pool):
+    job, known = hold(agent, workspace)
+    known["environment_digest"] = "e" * 64
+    set_pool_credential(
+        actor=admin, pool=pool, kind="https_token", host="git.example.com", secret="rotated"
+    )
+    message = WorkRequest.model_validate(agent.work_request([known]))
+    (assignment,) = next_work(tokens.authenticate(agent.token), message, last=False).assignments
+    assert assignment.job.environment_digest not in (job["environment_digest"], "e" * 64)
+    assert agent.lease.environment_digest == assignment.job.environment_digest
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -126,7 +126,7 @@ def test_work_that_was_handed_over_and_never_named_is_returned():
     make_pod(make_pool())
     task = make_task()
     lease = leases.lease_of(task)
-    leases.mark_delivered([lease])
+    leases.mark_delivered({lease: None})
     report_leases(lease.slot.pod, [])
     assert leases.lease_of(task), "its first heartbeat may have crossed the reply"
     Lease.objects.update(phase_at=ClockTimestamp() - timedelta(minutes=2))

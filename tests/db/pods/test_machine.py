@@ -41,6 +41,7 @@ from tasks_app.services.tasks import (
 )
 from tasks_app.states import FINAL, WAITING, Status, TaskType
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     PLAN_HASH,
     make_admin,
@@ -226,6 +227,7 @@ class Machine(RuleBasedStateMachine):
             plan_hash=PLAN_HASH,
             manifest_digest=MANIFEST,
             path="kept",
+            environment_digest=DIGEST,
         )
         if isinstance(answer, float):
             assert not granted_before, "granted twice"

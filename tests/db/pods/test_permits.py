@@ -13,6 +13,7 @@ from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     PLAN_HASH,
     make_admin,
@@ -45,6 +46,7 @@ def ask(task, **changes):
         "plan_hash": PLAN_HASH,
         "manifest_digest": MANIFEST,
         "path": "kept",
+        "environment_digest": DIGEST,
         **changes,
     }
     return permits.grant(**request)
@@ -138,7 +140,7 @@ def test_permit_racing_cancel_and_itself(admin):
 def test_the_state_token_is_inert_until_the_permit(confirmed):
     access = LeaseStateAccess()
     lease = leases.lease_of(confirmed)
-    token = run_token(lease)
+    token = run_token(lease, DIGEST)
     grant = access.authenticate(token)
     assert (grant.may_lock, grant.may_write) == (False, False)
     assert "no apply is permitted" in grant.refusal
@@ -153,11 +155,39 @@ def test_the_state_token_is_inert_until_the_permit(confirmed):
     assert (grant.may_lock, grant.may_write) == (True, True)
 
 
+def test_a_run_that_was_given_something_else_never_locks(confirmed):
+    """One that was held with older credentials, say: the permit is not for it."""
+    access, lease = LeaseStateAccess(), leases.lease_of(confirmed)
+    older = run_token(lease, "e" * 64)
+    ask(confirmed)
+    grant = access.authenticate(older)
+    assert (grant.may_read, grant.may_lock, grant.may_write) == (True, False, False)
+    assert "other variables or credentials" in grant.refusal
+    StateLock.objects.create(
+        workspace=confirmed.workspace, lock_id="x", task=confirmed, lease_id=lease.pk
+    )
+    grant = access.authenticate(older)
+    assert (grant.may_lock, grant.may_write) == (False, False)
+
+
+@pytest.mark.parametrize("phase", ["warmup", "hold"])
+def test_what_is_held_has_the_token_of_its_apply(confirmed, phase):
+    lease = leases.lease_of(confirmed)
+    token = run_token(lease, DIGEST)
+    lease.phase = phase
+    assert run_token(lease, DIGEST) == token
+
+
+def test_a_held_apply_has_less_time_to_take_its_lock(confirmed, settings):
+    seconds = ask(confirmed, path="held")
+    assert seconds == settings.SLIPWAY.permit_seconds_held < settings.SLIPWAY.permit_seconds_kept
+
+
 def test_a_plans_token_never_locks(admin):
     task = make_waiting_task()
     lease = leases.lease_of(task)
     lease.phase = "plan"
-    token = run_token(lease)
+    token = run_token(lease, DIGEST)
     confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
     ask(task)
     assert not LeaseStateAccess().authenticate(token).may_lock
@@ -166,7 +196,7 @@ def test_a_plans_token_never_locks(admin):
 def test_forged_tokens_are_nothing_and_ended_ones_may_nothing(confirmed, admin):
     access = LeaseStateAccess()
     lease = leases.lease_of(confirmed)
-    token = run_token(lease)
+    token = run_token(lease, DIGEST)
     for bad in ("", "x", "slr.a.b.c", token[:-1] + ("0" if token[-1] != "0" else "1")):
         assert access.authenticate(bad) is None
     leases.end(lease, actor=admin, reason="fenced")

@@ -27,6 +27,7 @@ from tasks_app.services.tasks import cancel_task, confirm_task, resolve_task
 from tasks_app.states import Status, TaskType
 from tasks_app.transitions import lock_task
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     PLAN_HASH,
     finish_planning,
@@ -73,6 +74,7 @@ def ask_permit(task):
         plan_hash=PLAN_HASH,
         manifest_digest=MANIFEST,
         path="kept",
+        environment_digest=DIGEST,
     )
 
 

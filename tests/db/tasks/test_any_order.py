@@ -36,6 +36,7 @@ from tasks_app.services.state_recovery import store_recovered_state
 from tasks_app.services.void_plans import void_moved_plans
 from tasks_app.states import Status, TaskType
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     PLAN_HASH,
     make_admin,
@@ -226,7 +227,9 @@ class Platform(RuleBasedStateMachine):
         lease = self.lease(n, phase=LeasePhase.APPLY)
         if lease is not None:
             self.tokens.append(
-                StateClient(lease.task.workspace_id, run_token(lease), f"run-{len(self.tokens)}")
+                StateClient(
+                    lease.task.workspace_id, run_token(lease, DIGEST), f"run-{len(self.tokens)}"
+                )
             )
             self.attempt(
                 self._grant,
@@ -243,6 +246,7 @@ class Platform(RuleBasedStateMachine):
             plan_hash=PLAN_HASH,
             manifest_digest=manifest,
             path="kept",
+            environment_digest=DIGEST,
         )
 
     @rule(

@@ -21,6 +21,7 @@ from tasks_app.services.tasks import acknowledge_task, confirm_task, resolve_tas
 from tasks_app.state_backend import views
 from tasks_app.states import Status
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     PLAN_HASH,
     make_admin,
@@ -58,7 +59,7 @@ def applying_task(workspace):
     admin = Actor.person(make_admin())
     confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
     lease = task.leases.select_related("slot__pod").get()
-    client = StateClient(workspace.pk, run_token(lease), "lock-of-run")
+    client = StateClient(workspace.pk, run_token(lease, DIGEST), "lock-of-run")
     return task, lease, client
 
 
@@ -71,6 +72,7 @@ def permit(lease):
         plan_hash=PLAN_HASH,
         manifest_digest=MANIFEST,
         path="kept",
+        environment_digest=DIGEST,
     )
 
 
@@ -402,7 +404,7 @@ def test_a_plan_reads_and_never_locks(workspace):
 
     make_pod(make_pool())
     task = make_task(workspace)
-    terraform = StateClient(workspace.pk, run_token(task.leases.get()))
+    terraform = StateClient(workspace.pk, run_token(task.leases.get(), DIGEST))
     assert terraform.get().status_code == 404
     assert terraform.lock().status_code == 403
     assert terraform.unlock().status_code == 409
@@ -441,7 +443,7 @@ def test_another_run_neither_writes_nor_unlocks_under_ones_lock(workspace):
     permit(lease)
     terraform.lock()
     drift = make_task(workspace, type="drift_check")
-    other = StateClient(workspace.pk, run_token(drift.leases.get()), "lock-of-run")
+    other = StateClient(workspace.pk, run_token(drift.leases.get(), DIGEST), "lock-of-run")
     assert other.get().status_code == 404
     assert other.post(document(1)).status_code == 409
     assert other.unlock().status_code == 409

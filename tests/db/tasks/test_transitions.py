@@ -52,12 +52,25 @@ def test_the_table_has_the_names_of_the_design(django_db_blocker):
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'workspace_tasks'")
-        indexes = {row[0] for row in cursor.fetchall()}
         cursor.execute(
-            "SELECT character_maximum_length FROM information_schema.columns "
-            "WHERE table_name = 'workspace_tasks' AND column_name = 'plan_hash'"
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'workspace_tasks'"
         )
-        (length,) = cursor.fetchone()
-    assert "idx_workspace_tasks_plan_hash" in indexes
-    assert length == 64
+        indexes = {name: definition.partition(" USING ")[2] for name, definition in cursor}
+        cursor.execute(
+            "SELECT column_name, data_type, character_maximum_length, is_nullable, column_default"
+            " FROM information_schema.columns WHERE table_name = 'workspace_tasks'"
+        )
+        columns = {name: facts for name, *facts in cursor}
+    assert indexes["idx_workspace_tasks_plan_hash"] == "btree (plan_hash)"
+    assert indexes["idx_workspace_tasks_warmup_agent"] == "btree (warmup_agent_id, warmup_status)"
+    assert indexes["idx_workspace_tasks_apply_pending_warmup"] == (
+        "btree (status, warmup_status, warmup_expires_at)"
+        " WHERE ((status)::text = 'apply_pending'::text)"
+    )
+    text, moment = "character varying", "timestamp with time zone"
+    assert columns["plan_hash"] == [text, 64, "YES", None]
+    assert columns["warmup_agent_id"] == [text, 50, "YES", None]
+    assert columns["warmup_status"] == [text, 20, "NO", "'none'::character varying"]
+    assert columns["warmup_at"] == [moment, None, "YES", None]
+    assert columns["warmup_expires_at"] == [moment, None, "YES", None]
+    assert columns["warmup_retry_count"] == ["smallint", None, "NO", "0"]

@@ -23,6 +23,7 @@ from tasks_app.services.state import force_unlock_state, read_state
 from tasks_app.services.state_position import current_version
 from tasks_app.services.tasks import confirm_task
 from tests.support.factories import (
+    DIGEST,
     MANIFEST,
     PLAN_HASH,
     make_admin,
@@ -306,7 +307,7 @@ def confirmed(workspace: Workspace) -> Task:
 
 def planned(make_terraform: Callable[..., Terraform], task: Task) -> Terraform:
     """The run of a task: planned by reading alone."""
-    terraform = make_terraform("run", run_token(task.leases.get()))
+    terraform = make_terraform("run", run_token(task.leases.get(), DIGEST))
     terraform.run("plan", "-lock=false", "-out=plan.out")
     return terraform
 
@@ -321,6 +322,7 @@ def permit(task: Task) -> None:
         plan_hash=PLAN_HASH,
         manifest_digest=MANIFEST,
         path="kept",
+        environment_digest=DIGEST,
     )
 
 

@@ -16,6 +16,7 @@ import psycopg
 from django.db import Error, close_old_connections, connection
 
 from pods_app.dispatch import DISPATCH
+from pods_app.freeze.edges import follow_schedules
 from pods_app.leases import release_hold, repair_slots
 from pods_app.models import Lease, Pool
 from pods_app.notify import CONTROLLER_CHANNEL, listener
@@ -63,6 +64,7 @@ def _return_lost_work() -> int:
 
 
 _passes: dict[str, Callable[[], object]] = {
+    "freezes": follow_schedules,
     "pods": _reconcile_all,
     "expired holds": end_expired_holds,
     "lost work": _return_lost_work,

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
+from pods_app.freeze.gate import Start, refusal
 from pods_app.leases import FINISHED, end, find_lease, hold, unended
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState, PodPhase
@@ -25,7 +26,7 @@ from tasks_app.services import warmups
 from tasks_app.services.plans import PlanFacts, task_planned
 from tasks_app.services.state import release_leftover_lock
 from tasks_app.states import FINAL, Status, TaskType
-from tasks_app.transitions import transition
+from tasks_app.transitions import lock_task, transition
 
 #: A plan lost with its agent is planned again, so often; then it fails.
 PLAN_ATTEMPTS = 3
@@ -57,6 +58,8 @@ def finish_plan(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Report) 
     """
     actor = Actor.agent(pod.agent_id)
     with transaction.atomic():
+        lock_task(find_lease(lease_id, epoch, pod).task_id)
+        closed = refusal(pod.pool_id, Start.HOLD)
         lease = find_lease(lease_id, epoch, pod, lock=True)
         if lease.state == LeaseState.ENDED:
             return _repeated(lease)
@@ -71,13 +74,13 @@ def finish_plan(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Report) 
             and task.type == TaskType.PLAN_AND_APPLY
             and not task.cancel_requested_at
         )
-        if waits:
+        if waits and not closed:
             hold(lease)
         else:
             end(lease, actor=actor, reason=FINISHED)
         _planned(task, lease, report, actor)
         # Its own directory, just made: only Terraform is to be started, which the agent tells.
-        if task.status == Status.APPLY_PENDING:
+        if task.status == Status.APPLY_PENDING and not closed:
             warmups.ready(task, agent_id=pod.agent_id, actor=actor, lease=lease, cause="planned")
         lease.refresh_from_db()
         return "end" if lease.state != LeaseState.LIVE else lease.phase
@@ -208,11 +211,14 @@ _APPLY_TARGETS = {
     "cancelled": Status.CANCELLED,
     "interrupted": Status.INTERRUPTED,
 }
+_STOPPED = "A freeze interrupted it: Terraform stopped cleanly and saved its state. Plan again."
 
 
 def _applied(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
     target = _APPLY_TARGETS.get(report.outcome, Status.FAILED)
     error = report.error
+    if target == Status.CANCELLED and lease.frozen_at and not task.cancel_requested_at:
+        target, error = Status.INTERRUPTED, _STOPPED  # nobody asked for it: somebody must look
     if target == Status.FAILED:
         error = report.error or "The apply failed."
         if report.outcome == "not_started" or never_locked(task):

@@ -24,6 +24,7 @@ from agents_app.schema import (
     PermitRequest,
     Phase,
     ProgressRequest,
+    WarmupReport,
 )
 
 _PIECE = 1 << 20
@@ -126,6 +127,10 @@ class LeaseCalls:
     def progress(self, message: ProgressRequest, patience: Patience) -> None:
         """Tell steps that are over."""
         self._server.post(f"{self._path}progress", message, Empty, patience, params=self._epoch)
+
+    def warmup(self, message: WarmupReport, patience: Patience) -> None:
+        """Tell what lies ready for the apply."""
+        self._server.post(f"{self._path}warmup", message, Empty, patience, params=self._epoch)
 
     def permit(self, message: PermitRequest, patience: Patience) -> float:
         """Ask for the apply permit; returns for how many seconds the state may be locked."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from agents_app.agent.journal import Event, LeaseJournal
+from agents_app.runner import hold
 from agents_app.runner.process import TerraformProcess, find
 from agents_app.runner.workdir import WorkDirectory
 
@@ -32,6 +33,13 @@ def stop(directory: WorkDirectory, journal: LeaseJournal, *, kill: bool) -> None
             if kill:
                 running.kill()
             time.sleep(_PAUSE)
+
+
+def stop_holds(directory: WorkDirectory, journal: LeaseJournal) -> None:
+    """End every Terraform that a former agent process held and never released."""
+    for running in list(_processes(directory, journal)):
+        if not hold.released(running.folder):
+            hold.end_orphan(running)
 
 
 def _processes(directory: WorkDirectory, journal: LeaseJournal) -> Iterator[TerraformProcess]:

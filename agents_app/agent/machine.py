@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from agents_app.agent.hold_memory import HoldMemory
 from agents_app.agent.options import AgentError, Options
 from agents_app.agent.owners import Owners
 from agents_app.runner.engines import LocalEngine
@@ -34,6 +35,7 @@ class Machine:
     owners: Owners
     bundle_bytes_max: int
     log_bytes_max: int
+    hold_memory: HoldMemory
 
     def directory(self, workspace_id: UUID, task_id: UUID) -> WorkDirectory:
         """Return the work directory of a task."""
@@ -63,7 +65,15 @@ def prepare(
             f"The work directory {base}, which the server names, cannot be used: {error.strerror}. "
             "Make it for this user, or set SLIPWAY_WORK_DIRECTORY on the server."
         ) from None
-    return Machine(base, engines, mirror, owners, reply.bundle_bytes_max, reply.log_bytes_max)
+    return Machine(
+        base=base,
+        engines=engines,
+        mirror=mirror,
+        owners=owners,
+        bundle_bytes_max=reply.bundle_bytes_max,
+        log_bytes_max=reply.log_bytes_max,
+        hold_memory=HoldMemory(reply.hold_bytes_max),
+    )
 
 
 def clear(machine: Machine, mine: Iterable[UUID]) -> None:

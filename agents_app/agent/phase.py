@@ -21,11 +21,12 @@ from agents_app.runner.apply import ApplyOutcome, run_apply
 from agents_app.runner.engines import choose
 from agents_app.runner.environment import secrets_of
 from agents_app.runner.errors import DirectoryInUse, EngineMissing
+from agents_app.runner.hold import HeldApply
 from agents_app.runner.log import RunLog
 from agents_app.runner.plan import PlanOutcome, run_plan
 from agents_app.runner.run import Run, RunControl
 from agents_app.runner.workdir import WorkDirectory
-from agents_app.schema import Job, Outcome, Phase
+from agents_app.schema import Job, Outcome, Phase, Step
 
 log = logging.getLogger("agent.phase")
 
@@ -40,6 +41,7 @@ class LeaseRuns:
 
     Args:
         applying: called when the permit was granted.
+        take_held: hands over what was held for the apply, or says why there is nothing.
     """
 
     lease_id: UUID
@@ -50,6 +52,7 @@ class LeaseRuns:
     directory: WorkDirectory
     permit: PermitDesk
     applying: Callable[[], None]
+    take_held: Callable[[], tuple[HeldApply | None, str]] = lambda: (None, "")
     control: RunControl = field(default_factory=RunControl)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -83,11 +86,11 @@ class LeaseRuns:
             events: what a former agent process noted of it; then it is not run again.
             received: when the assignment came, monotonic.
         """
-        run_log = RunLog(self.journal.log_file(phase), secrets_of(job), self.machine.log_bytes_max)
+        run_log = RunLog(self.journal.log_file(phase), secrets_of(job), self.log_bytes_max)
         try:
             if not events:
                 self.acquire()
-            run = self._run(job, run_log, uploader, received)
+            run = self.new_run(job, run_log, uploader.note, received)
             uploader.start()
             outcome = self._outcome(phase, run, events)
         except (DirectoryInUse, EngineMissing) as error:
@@ -103,7 +106,18 @@ class LeaseRuns:
             run_log.close()
             note_outcome(self.journal, phase, outcome, run)
 
-    def _run(self, job: Job, run_log: RunLog, uploader: Uploader, received: float) -> Run:
+    @property
+    def log_bytes_max(self) -> int:
+        return self.machine.log_bytes_max
+
+    def new_run(
+        self, job: Job, run_log: RunLog, report: Callable[[Step], None], received: float
+    ) -> Run:
+        """Return a run of this lease.
+
+        Raises:
+            EngineMissing: the machine has not the engine.
+        """
         return Run(
             lease_id=self.lease_id,
             epoch=self.epoch,
@@ -114,7 +128,7 @@ class LeaseRuns:
             source=self.calls,
             log=run_log,
             journal=self.journal,
-            report=uploader.note,
+            report=report,
             bundle_bytes_max=self.machine.bundle_bytes_max,
             control=self.control,
             started=received,
@@ -125,7 +139,8 @@ class LeaseRuns:
             return resume(run, events)
         if phase == Phase.PLAN:
             return run_plan(run)
-        return run_apply(run, self._ask_permit)
+        held, why_not = self.take_held()
+        return run_apply(run, self._ask_permit, held, why_not_held=why_not)
 
     def _ask_permit(self, **asked: Any) -> float:
         seconds = self.permit(**asked)

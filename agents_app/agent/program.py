@@ -6,6 +6,8 @@ import logging
 import socket
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -19,6 +21,7 @@ from agents_app.agent.options import AgentError, Options
 from agents_app.agent.shutdown import Signals
 from agents_app.runner.engines import LocalEngine, discover
 from agents_app.runner.errors import EngineMissing
+from agents_app.runner.probe import waits_at_gate
 from agents_app.schema import Engine, RegisterReply, RegisterRequest
 
 log = logging.getLogger("agent")
@@ -59,7 +62,8 @@ class Agent:
         reply = self._registered(server, identity)
         if reply is None:
             return
-        machine = prepare(options, engines, reply, identity.pod_uid)
+        probed = [_probed(engine, options.directory / "probe") for engine in engines]
+        machine = prepare(options, probed, reply, identity.pod_uid)
         names = ", ".join(f"{engine.engine} {engine.version}" for engine in engines)
         log.info("agent %s works in %s with %s", reply.agent_id, machine.base, names)
         loop = self._loop = Loop(options, server, identity, machine, reply.poll_seconds)
@@ -117,6 +121,19 @@ class Agent:
         loop.end()
         heartbeat.end()
         log.info("drained in %.1f s; ending", time.monotonic() - begun)
+
+
+def _probed(engine: LocalEngine, scratch: Path) -> LocalEngine:
+    """Return the engine with what is known of its gate."""
+    if difference := waits_at_gate(engine, scratch):
+        log.warning(
+            "%s %s is not held before an apply is confirmed, but started from the kept directory: "
+            "%s",
+            engine.engine,
+            engine.version,
+            difference,
+        )
+    return replace(engine, holds=not difference)
 
 
 def _about(options: Options, identity: Identity, engines: list[LocalEngine]) -> RegisterRequest:

@@ -48,13 +48,14 @@ class Uploader:
         if self._thread.is_alive():
             self._thread.join()
 
-    def complete(self) -> None:
+    def complete(self, patience: Patience | None = None) -> None:
         """Send the log to its end, however long the server is away.
 
         Raises:
             Refused: the lease is over.
+            Unreachable: ``patience`` ended.
         """
-        self._send_log(Patience())
+        self._send_log(patience or Patience())
 
     @property
     def size(self) -> int:

@@ -1,7 +1,6 @@
-"""One lease on this agent: plan, report, hold, apply, report, let go.
+"""One lease on this agent: plan, report, warm up and hold, apply, report, let go.
 
-Other threads only say what is wished; the worker's own thread acts on it. What the server
-wishes is level-triggered: the newest wish counts, not how it came.
+Other threads only say what is wished (`wishes.py`); the worker's own thread acts on it.
 
 A run without permit may be stopped at any time. A permitted apply is stopped only by its
 task's cancellation: never because the server is away, forgot the lease or wants it back.
@@ -32,6 +31,8 @@ from agents_app.agent.report import (
     undelivered,
 )
 from agents_app.agent.uploads import Uploader
+from agents_app.agent.warming import Warming
+from agents_app.agent.wishes import WARMS, Wishes, phase_of
 from agents_app.runner.environment import remove_home
 from agents_app.runner.errors import DirectoryInUse
 from agents_app.schema import (
@@ -50,10 +51,9 @@ log = logging.getLogger("agent.lease")
 
 #: A run without permit that does not stop after its one interrupt is killed after so many seconds.
 STOP_SECONDS = 15.0
-_LEFTOVER_PAUSE = 0.5
 _REPORT_PAUSE = 10.0
 
-_RUNS = {Directive.PLAN, Directive.APPLY, Directive.CANCEL, Directive.KILL}
+_ALIVE = {Activity.PLANNING, Activity.HELD, Activity.PREPARING, Activity.APPLYING}
 LEASE = "lease"
 
 
@@ -91,17 +91,11 @@ class LeaseWorker:
             journal=journal,
             directory=self._directory,
             permit=self._permit,
-            applying=lambda: self._set_activity(Activity.APPLYING),
+            applying=lambda: self._wishes.now(Activity.APPLYING),
         )
-        self._changed = threading.Condition()
-        self._wish: Directive | None = None
-        self._known: Directive | None = None
-        self._job: Job | None = None
-        self._keep = True
-        self._named = True
-        self._received = time.monotonic()
-        self._letting_go = ""
-        self._activity = Activity.STARTING
+        self._wishes = Wishes(lease_id, self.epoch)
+        self._warming = Warming(self._runs)
+        self._runs.take_held = self._warming.take
         self._thread = threading.Thread(target=self._run, name=f"lease {lease_id}", daemon=True)
 
     def start(self) -> None:
@@ -112,17 +106,7 @@ class LeaseWorker:
 
     def wish(self, assignment: Assignment) -> None:
         """Take over what the server wants now."""
-        with self._changed:
-            if self._known != assignment.directive:
-                self._received = time.monotonic()
-                log.info("lease %s: %s", self.lease_id, assignment.directive)
-            self._wish = self._known = assignment.directive
-            if assignment.directive == Directive.HOLD and self._activity == Activity.STARTING:
-                self._activity = Activity.HOLDING  # of a lease whose disk is lost
-            self._keep = assignment.keep_directory
-            self._named = True
-            self._job = assignment.job or self._job
-            self._changed.notify_all()
+        self._wishes.assign(assignment)
         if assignment.directive == Directive.CANCEL:
             self._runs.control.interrupt()
         elif assignment.directive == Directive.KILL:
@@ -132,21 +116,13 @@ class LeaseWorker:
 
     def unlisted(self) -> None:
         """The server does not name this lease any more."""
-        with self._changed:
-            self._known = None  # if it is named again, its job comes along
-            self._named = False
-            self._changed.notify_all()
+        self._wishes.unlisted()
         self.let_go("the server does not name this lease any more")
 
     def let_go(self, why: str) -> None:
         """Stop what has no permit, and give the lease back."""
-        if not self._permit.close(why):
+        if not self._permit.close(why) or not self._wishes.let_go(why):
             return
-        with self._changed:
-            if self._letting_go:
-                return
-            self._letting_go = why
-            self._changed.notify_all()
         log.info("lease %s: letting go: %s", self.lease_id, why)
         self._runs.stop()
         killer = threading.Timer(STOP_SECONDS, self._runs.control.kill)
@@ -155,9 +131,7 @@ class LeaseWorker:
 
     def let_go_if_idle(self, why: str) -> None:
         """Give the lease back unless something runs or is to be reported."""
-        with self._changed:
-            idle = self._activity in {Activity.STARTING, Activity.HOLDING}
-        if idle:
+        if self._wishes.idle:
             self.let_go(why)
 
     def interrupt(self) -> None:
@@ -166,27 +140,18 @@ class LeaseWorker:
 
     def known(self) -> KnownAssignment | None:
         """Return the wish this worker acts upon, None if it has none."""
-        with self._changed:
-            if self._known is None:
-                return None
-            return KnownAssignment(lease_id=self.lease_id, epoch=self.epoch, directive=self._known)
+        return self._wishes.known()
 
     def report(self) -> LeaseReport:
         """Return this lease for a heartbeat."""
-        with self._changed:
-            activity = self._activity
+        activity = self._wishes.activity
         return LeaseReport(
             lease_id=self.lease_id,
             epoch=self.epoch,
             activity=activity,
-            process_alive=activity in {Activity.PLANNING, Activity.PREPARING, Activity.APPLYING},
+            process_alive=activity in _ALIVE,
             permitted=self._permit.granted,
         )
-
-    @property
-    def running(self) -> bool:
-        """Whether Terraform runs or is about to."""
-        return self.report().process_alive
 
     # --- the worker's own thread ----------------------------------------------------------
 
@@ -199,8 +164,9 @@ class LeaseWorker:
             keep = True
         except Exception:
             log.exception("lease %s failed", self.lease_id)
-            keep = None if undelivered(self._journal) and not self._letting_go else True
+            keep = None if undelivered(self._journal) and not self._wishes.letting_go else True
         try:
+            self._warming.close()
             if keep is not None:
                 self._end(keep)
         except Exception:
@@ -214,12 +180,25 @@ class LeaseWorker:
         """Do what is wished until nothing more is; returns whether to keep the directory."""
         done = self._take_up()
         while done is None:
-            directive, job = self._next_wish()
+            wish = self._wishes.next(self._began, self._warming.look_seconds)
+            if wish is None:
+                if (change := self._warming.look()) is not None:
+                    self._wishes.now(change)
+                continue
+            directive, job = wish
             if directive == Directive.END:
-                return self._keep
+                return self._wishes.keep
             assert job is not None
-            done = self._phase(_phase_of(job), job, [])
+            if directive in WARMS:
+                self._warm(job)
+            else:
+                done = self._phase(phase_of(job), job, [])
         return done
+
+    def _warm(self, job: Job) -> None:
+        self._owners.claim(self.task_id)
+        self._wishes.now(Activity.WARMING)
+        self._wishes.now(self._warming.warm(job, self._wishes.received))
 
     def _take_up(self) -> bool | None:
         """Finish what a former agent process began.
@@ -227,6 +206,7 @@ class LeaseWorker:
         Returns:
             Whether to keep the directory, if nothing is left to do; else None.
         """
+        leftovers.stop_holds(self._directory, self._journal)
         events = self._journal.since(BEGUN)
         if not events:
             return None
@@ -242,27 +222,13 @@ class LeaseWorker:
         if OVER in names:
             return self._deliver(self._delivery(phase))
         log.info("lease %s: taking up its %s again", self.lease_id, phase)
-        self._set_activity(Activity.APPLYING if self._permit.granted else Activity.PLANNING)
-        job = self._job_of_running()
-        if job is None:
-            return True
-        return self._phase(phase, job, events)
-
-    def _job_of_running(self) -> Job | None:
-        """Wait until the server names the lease again; None if there is nothing to report.
-
-        What has no permit ends with the wish for it. A permitted apply goes on, named or not;
-        if it ends unnamed, nobody takes its result, and it is kept as evidence.
-        """
-        with self._changed:
-            while self._job is None and not self._letting_go:
-                waited_for = self._named and self._wish != Directive.END
-                self._changed.wait(None if waited_for else _LEFTOVER_PAUSE)
-                if not waited_for and not leftovers.alive(self._directory, self._journal):
-                    self._keep_evidence()
-                    return None
-            job, self._job = self._job, None
-            return None if self._letting_go else job
+        self._wishes.now(Activity.APPLYING if self._permit.granted else Activity.PLANNING)
+        job, unnamed = self._wishes.job_of_running(
+            lambda: leftovers.alive(self._directory, self._journal)
+        )
+        if unnamed:
+            self._keep_evidence()
+        return True if job is None else self._phase(phase, job, events)
 
     def _keep_evidence(self) -> None:
         try:
@@ -272,24 +238,10 @@ class LeaseWorker:
             where = self._directory.path
         log.error("lease %s: nobody takes the result of its apply: see %s", self.lease_id, where)
 
-    def _next_wish(self) -> tuple[Directive, Job | None]:
-        with self._changed:
-            while True:
-                if self._letting_go or self._wish == Directive.END:
-                    return Directive.END, None
-                job, self._job = self._job, None
-                if job is not None and self._wish in _RUNS and not self._began(_phase_of(job)):
-                    return self._wish, job
-                self._changed.wait()
-
     def _began(self, phase: Phase) -> bool:
         """Return whether a phase began before: nothing begins twice under one lease."""
         events = self._journal.events
         return any(e["event"] == BEGUN and e["phase"] == phase for e in events)
-
-    def _set_activity(self, activity: Activity) -> None:
-        with self._changed:
-            self._activity = activity
 
     # --- a phase --------------------------------------------------------------------------
 
@@ -302,15 +254,15 @@ class LeaseWorker:
         if not events:
             self._owners.claim(self.task_id)
             self._journal.record(BEGUN, phase=phase.value)
-            self._set_activity(Activity.PLANNING if phase == Phase.PLAN else Activity.PREPARING)
+            self._wishes.now(Activity.PLANNING if phase == Phase.PLAN else Activity.PREPARING)
         uploader = self._uploader(phase)
         try:
-            self._runs.run(phase, job, events, uploader, self._received)
+            self._runs.run(phase, job, events, uploader, self._wishes.received)
         finally:
             uploader.close()
-        if self._letting_go:
+        if self._wishes.letting_go:
             # What was stopped has no result; `ended` says all there is.
-            return self._keep
+            return self._wishes.keep
         return self._deliver(Delivery(self._calls, self._journal, uploader))
 
     def _uploader(self, phase: Phase) -> Uploader:
@@ -325,7 +277,7 @@ class LeaseWorker:
         Raises:
             LeaseGone: the server does not want to hear it.
         """
-        self._set_activity(Activity.FINISHED)
+        self._wishes.now(Activity.FINISHED)
         if self._tell(delivery) == Directive.END:
             return delivery.request.directory_kept
         self._hold()
@@ -352,13 +304,7 @@ class LeaseWorker:
             self._runs.acquire()
         except DirectoryInUse as error:
             log.warning("lease %s: %s", self.lease_id, error)
-        with self._changed:
-            # Should the server want the apply already: as news, its job comes along.
-            self._known = Directive.HOLD
-            if self._wish == Directive.PLAN:
-                self._wish = Directive.HOLD
-            self._activity = Activity.HOLDING
-            self._changed.notify_all()
+        self._wishes.hold()
 
     # --- the end --------------------------------------------------------------------------
 
@@ -376,7 +322,7 @@ class LeaseWorker:
             else:
                 self._directory.discard()
             self._directory.release()
-        request = EndedRequest(directory_kept=keep, detail=self._letting_go[:500])
+        request = EndedRequest(directory_kept=keep, detail=self._wishes.letting_go[:500])
         try:
             self._calls.ended(request, Patience())
         except Refused as refusal:
@@ -392,9 +338,5 @@ class LeaseWorker:
         if refusal.status != 409 or refusal.kind != "conflict" or self._permit.granted:
             log.info("lease %s: %s", self.lease_id, refusal.detail)
             return
-        note_failure(self._journal, Phase.APPLY, Outcome.NOT_STARTED, self._letting_go)
+        note_failure(self._journal, Phase.APPLY, Outcome.NOT_STARTED, self._wishes.letting_go)
         self._tell(self._delivery(Phase.APPLY))
-
-
-def _phase_of(job: Job) -> Phase:
-    return Phase.APPLY if job.plan else Phase.PLAN

@@ -51,8 +51,9 @@ _PAUSE, _LONG_PAUSE, _EAGER_SECONDS = 0.001, 0.02, 1.0
 class HeldApply:
     """One `terraform apply` behind its gate. For one thread."""
 
-    def __init__(self, job: Job, running: TerraformProcess, gate: Path, writer: int) -> None:
-        self.job, self.running = job, running
+    def __init__(self, running: TerraformProcess, gate: Path, writer: int) -> None:
+        self.running = running
+        self.job: Job | None = None  # what it was started for
         self._gate, self._writer = gate, writer
         self._armed = False
         self._resources = ExitStack()
@@ -155,20 +156,36 @@ def start(
     """
     folder = run.directory.new_run_folder(what)
     reserve_output(folder, reserve_bytes)
-    gate = run.working_directory / f"{_PREFIX}{uuid.uuid4().hex[:12]}{_SUFFIX}"
+    held = behind_gate(
+        folder,
+        run.working_directory,
+        lambda: spawn(run, environment, arguments, what=what, folder=folder),
+    )
+    held.job = run.job
+    return held
+
+
+def behind_gate(
+    folder: Path, working_directory: Path, started: Callable[[], TerraformProcess]
+) -> HeldApply:
+    """Arm a gate in Terraform's working directory, then start Terraform.
+
+    Args:
+        folder: the command's.
+    """
+    gate = working_directory / f"{_PREFIX}{uuid.uuid4().hex[:12]}{_SUFFIX}"
     (folder / _GATE).write_text(str(gate))
     os.mkfifo(gate, 0o600)
     writer = -1
     try:
         writer = os.open(gate, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(writer, _ARM)
-        running = spawn(run, environment, arguments, what=what, folder=folder)
+        return HeldApply(started(), gate, writer)
     except BaseException:
         if writer >= 0:
             os.close(writer)
         gate.unlink(missing_ok=True)
         raise
-    return HeldApply(run.job, running, gate, writer)
 
 
 def stopped_at_gate(diagnostics: Iterable[Diagnostic]) -> bool:

@@ -14,15 +14,15 @@ from agents_app.runner.ready import make_ready
 from agents_app.runner.run import Run
 from agents_app.schema import ApplyPath
 
-_NOT_ASKED = "Holding is switched off on this agent."
-_ENGINE = "This engine does not wait at the gate; the probe at the agent's start found that out."
+_NOT_ASKED = "holding is switched off on this agent."
+_ENGINE = "this engine does not wait at its gate, as a probe at the agent's start found out."
 
 
 @dataclass
 class Warm:
     """What lies ready: a directory that was proven, and perhaps a Terraform that waits in it."""
 
-    path: ApplyPath
+    restored: bool  # from the server's copy, not the plan's own directory
     held: HeldApply | None = None
     reason: str = ""  # why nothing is held
 
@@ -39,10 +39,11 @@ def warm_up(run: Run, *, may_hold: bool) -> Warm:
     with ExitStack() as stack:
         home = stack.enter_context(private_home(run.directory.home, run.job))
         path, _ = make_ready(run, home, ahead=True)
+        restored = path == ApplyPath.WARMED
         if not (may_hold and run.engine.holds):
             with run.step("read ahead"):
                 _read_ahead(run)
-            return Warm(path, reason=_ENGINE if may_hold else _NOT_ASKED)
+            return Warm(restored, reason=_ENGINE if may_hold else _NOT_ASKED)
         with run.step("spawn"):
             held = start_held(run, home)
         try:
@@ -54,9 +55,9 @@ def warm_up(run: Run, *, may_hold: bool) -> Warm:
         if not waits:
             why = run.log.redact(held.why_ended())
             held.reject()
-            return Warm(path, reason=f"Terraform did not come to wait: {why}.")
+            return Warm(restored, reason=f"Terraform did not come to wait: {why}.")
         held.keep(stack.pop_all())
-        return Warm(path, held)
+        return Warm(restored, held)
 
 
 def _read_ahead(run: Run) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from agents_app.agent.client import Server
+from agents_app.agent.hold_memory import HoldMemory
 from agents_app.agent.identity import Identity
 from agents_app.agent.loop import Loop
 from agents_app.agent.machine import Machine
@@ -241,6 +242,7 @@ class FakeAgent:
             owners=Owners(fake.base, self.identity.pod_uid),
             bundle_bytes_max=reply.bundle_bytes_max,
             log_bytes_max=reply.log_bytes_max,
+            hold_memory=HoldMemory(reply.hold_bytes_max),
         )
         self.loop = Loop(self.options, self.server, self.identity, self.machine, reply.poll_seconds)
 

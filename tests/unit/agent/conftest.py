@@ -34,10 +34,14 @@ class FakeRunner:
         outcome = Outcome.CANCELLED if run.control.interrupted else Outcome.PLANNED
         return PlanOutcome(outcome)
 
-    def apply(self, run, permit):
+    def apply(self, run, permit, held, *, why_not_held):
         try:
             permit(
-                plan_hash=HASH, manifest_digest=DIGEST, path=ApplyPath.KEPT, path_reason="as it was"
+                plan_hash=HASH,
+                manifest_digest=DIGEST,
+                path=ApplyPath.KEPT,
+                path_reason="as it was",
+                environment_digest=run.job.environment_digest,
             )
         except PermitDenied as denied:
             return ApplyOutcome(Outcome.NOT_STARTED, str(denied))

@@ -10,6 +10,7 @@ import pytest
 
 from agents_app.agent import directories as directories_module
 from agents_app.agent.directories import Directories
+from agents_app.agent.hold_memory import HoldMemory
 from agents_app.agent.machine import Machine, clear
 from agents_app.agent.owners import Owners
 from agents_app.runner.providers import ProviderMirror
@@ -182,7 +183,7 @@ _ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 def _clear(base, owners):
     mirror = ProviderMirror(base / "providers")
-    clear(Machine(base, [], mirror, owners, bundle_bytes_max=1, log_bytes_max=1), [])
+    clear(Machine(base, [], mirror, owners, 1, 1, HoldMemory(0)), [])
 
 
 @pytest.mark.parametrize("stray", ["stray", _ID, f"{_ID}/{_ID}"])

@@ -1,0 +1,198 @@
+"""What one lease has ready before its apply: a proven directory, and a Terraform held in it.
+
+The worker's own thread warms, looks after what is held and hands it over; a thread of its own
+tells the server, so that a confirmation never waits for a report.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from agents_app.agent import leftovers
+from agents_app.agent.client import Patience, Refused, Unreachable
+from agents_app.agent.lease_calls import LeaseCalls
+from agents_app.agent.phase import LeaseRuns
+from agents_app.agent.uploads import Uploader
+from agents_app.runner.environment import secrets_of
+from agents_app.runner.errors import PlanUnusable, RunCancelled, RunnerError
+from agents_app.runner.hold import HeldApply
+from agents_app.runner.log import RunLog
+from agents_app.runner.plan import sentence
+from agents_app.runner.warmup import warm_up
+from agents_app.schema import Activity, Job, Phase, ProgressRequest, Step, WarmupReport
+
+log = logging.getLogger("agent.warming")
+
+#: How often a held Terraform is looked at, in seconds, and how often its memory is counted.
+LOOK_SECONDS = 1.0
+_COUNT_EVERY = 10
+_TOO_LATE = "Not held: it came to this agent only when it was confirmed."
+_MEMORY = "the agent's memory for held applies is used up"
+
+
+class Warming:
+    """The warm-up and the hold of one lease, for its worker's thread."""
+
+    def __init__(self, runs: LeaseRuns) -> None:
+        self._runs, self._memory = runs, runs.machine.hold_memory
+        self._teller = _Teller(runs.calls, runs.journal.log_file(Phase.WARMUP))
+        self._held: HeldApply | None = None
+        self._why_not = _TOO_LATE
+        self._restored = False
+        self._looks = 0
+
+    @property
+    def look_seconds(self) -> float | None:
+        """How long nobody needs to look after what is held; None: for ever."""
+        return LOOK_SECONDS if self._held is not None else None
+
+    def warm(self, job: Job, received: float) -> Activity:
+        """Make the directory ready, hold Terraform, and tell the server what came of it.
+
+        Returns:
+            What the lease does now.
+        """
+        self.drop("it is started again")
+        leftovers.stop(self._runs.directory, self._runs.journal, kill=True)
+        run_log = RunLog(
+            self._runs.journal.log_file(Phase.WARMUP), secrets_of(job), self._runs.log_bytes_max
+        )
+        try:
+            self._warm(job, run_log, received)
+        finally:
+            run_log.close()
+        return Activity.HELD if self._held is not None else Activity.HOLDING
+
+    def _warm(self, job: Job, run_log: RunLog, received: float) -> None:
+        steps: list[Step] = []
+        try:
+            self._runs.acquire()
+            run = self._runs.new_run(job, run_log, steps.append, received)
+            warm = warm_up(run, may_hold=self._memory.bytes_max > 0)
+        except RunCancelled:
+            return  # the lease is let go
+        except (RunnerError, OSError) as failure:
+            self._why_not = f"Not held: {run_log.redact(sentence(failure))}"
+            permanent = isinstance(failure, PlanUnusable)
+            self._tell(run_log, steps, ready=False, permanent=permanent)
+        except Exception:
+            log.exception("lease %s: the warm-up failed", self._runs.lease_id)
+            self._why_not = "Not held: the agent failed while it warmed up; its log says why."
+            self._tell(run_log, steps, ready=False)
+        else:
+            self._held, self._restored = warm.held, warm.restored
+            self._why_not = f"Not held: {warm.reason}" if warm.reason else ""
+            if self._held is not None:
+                self._count()
+            self._tell(run_log, steps, ready=True)
+
+    def look(self) -> Activity | None:
+        """See whether what is held still waits and may stay; returns a change."""
+        if self._held is None:
+            return None
+        if not self._held.held:
+            return self._lost(f"it ended while it waited: {self._held.why_ended()}")
+        self._looks += 1
+        if self._looks % _COUNT_EVERY == 0:
+            self._count()
+        if self._memory.must_yield(self._runs.lease_id):
+            return self._lost(_MEMORY)
+        return None
+
+    def take(self) -> tuple[HeldApply | None, str]:
+        """Hand what is held over to the apply, or say why there is nothing."""
+        held, self._held = self._held, None
+        self._memory.forget(self._runs.lease_id)
+        return held, self._why_not
+
+    def drop(self, why: str) -> None:
+        """Let go what is held: nothing is applied."""
+        held, self._held = self._held, None
+        self._memory.forget(self._runs.lease_id)
+        if held is not None:
+            log.info("lease %s: its held apply is let go: %s", self._runs.lease_id, why)
+            held.reject()
+
+    def close(self) -> None:
+        """Let go, and tell nothing more."""
+        self.drop("the lease is over")
+        self._teller.close()
+
+    def _lost(self, why: str) -> Activity:
+        self.drop(why)
+        self._why_not = f"Not held: {why}."
+        self._teller.tell(self._report(ready=True), [])
+        return Activity.HOLDING
+
+    def _count(self) -> None:
+        assert self._held is not None
+        self._memory.count(self._runs.lease_id, self._held.running.memory_bytes())
+
+    def _tell(
+        self, run_log: RunLog, steps: list[Step], *, ready: bool, permanent: bool = False
+    ) -> None:
+        run_log.flush()
+        self._teller.tell(self._report(ready=ready, permanent=permanent), steps)
+
+    def _report(self, *, ready: bool, permanent: bool = False) -> WarmupReport:
+        return WarmupReport(
+            ready=ready,
+            held=self._held is not None,
+            restored=self._restored,
+            reason=self._why_not[:500],
+            permanent=permanent,
+        )
+
+
+class _Teller:
+    """Tells the server what is ready; only the newest news counts."""
+
+    def __init__(self, calls: LeaseCalls, log_file: Path) -> None:
+        self._calls = calls
+        self._uploader = Uploader(calls, Phase.WARMUP, log_file)
+        self._patience = Patience()
+        self._changed = threading.Condition()
+        self._news: tuple[WarmupReport, list[Step]] | None = None
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def tell(self, report: WarmupReport, steps: list[Step]) -> None:
+        """Send soon."""
+        with self._changed:
+            before = self._news[1] if self._news else []
+            self._news = report, before + steps
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="warm-up", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._patience.end()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._news is None and not self._closed:
+                    self._changed.wait()
+                if self._closed or self._news is None:
+                    return
+                (report, steps), self._news = self._news, None
+            try:
+                self._calls.warmup(report, self._patience)
+                self._uploader.complete(self._patience)
+                if steps:
+                    message = ProgressRequest(phase=Phase.WARMUP, steps=steps)
+                    self._calls.progress(message, self._patience)
+            except Unreachable:
+                return  # closed
+            except Refused as refusal:
+                log.warning("the server refuses the news of this warm-up: %s", refusal.detail)
+            except Exception:
+                log.exception("the news of this warm-up could not be sent")
+                time.sleep(LOOK_SECONDS)

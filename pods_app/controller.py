@@ -22,7 +22,7 @@ from pods_app.models import Lease, Pool
 from pods_app.notify import CONTROLLER_CHANNEL, listener
 from pods_app.outcomes import return_lost_work
 from pods_app.queue import dispatch_pass
-from pods_app.reconcile import reconcile_pods
+from pods_app.reconcile import cluster_pools, reconcile_local_pods
 from pods_app.states import RESERVING, LeaseState
 from pods_app.work_directories import forget_directories_of_gone_pods
 from tasks_app.models.base import ClockTimestamp
@@ -37,11 +37,13 @@ LEASE = "controller"
 #: How long a dead controller blocks its successor, in seconds.
 LEASE_SECONDS = 5.0
 TICK_SECONDS = 1.0
+#: How long the end waits for a pass over the cluster that is under way, in seconds.
+_CLUSTER_END_SECONDS = 10.0
 
 
-def _reconcile_all() -> None:
+def _reconcile_local_pools() -> None:
     for pool in Pool.objects.all():
-        reconcile_pods(pool)
+        reconcile_local_pods(pool)
 
 
 def end_expired_holds() -> int:
@@ -65,7 +67,7 @@ def _return_lost_work() -> int:
 
 _passes: dict[str, Callable[[], object]] = {
     "freezes": follow_schedules,
-    "pods": _reconcile_all,
+    "local pods": _reconcile_local_pools,
     "expired holds": end_expired_holds,
     "lost work": _return_lost_work,
     "slots": repair_slots,
@@ -101,6 +103,7 @@ def controller_pass(go_on: Callable[[], bool] = lambda: True) -> None:
 def run(stop: threading.Event) -> None:
     """Be the controller, or stand by, until ``stop`` is set."""
     holder, active = new_holder(), False
+    cluster = _ClusterWork(stop, lambda: active)
 
     def mine() -> bool:
         return not stop.is_set() and acquire(LEASE, holder, LEASE_SECONDS)
@@ -113,13 +116,16 @@ def run(stop: threading.Event) -> None:
                         log.info("controller is %s", "active" if active else "standing by")
                     if active:
                         controller_pass(mine)
-                    _wait(events)
+                        cluster.start_if_needed()
+                    if _wait(events):
+                        cluster.wake()
         except (psycopg.Error, Error, OSError) as error:
             # A restart of the database, a failover: whoever comes back first is the controller.
             log.warning("the database is not reachable, trying again: %s", error)
             active = False
             connection.close()
             stop.wait(TICK_SECONDS)
+    cluster.join()
     try:
         give_back(LEASE, holder)
     except Error:
@@ -127,10 +133,36 @@ def run(stop: threading.Event) -> None:
     close_old_connections()
 
 
-def _wait(events: psycopg.Connection[Any]) -> None:
-    """Return at the next event or tick. Events that came together are one."""
+class _ClusterWork:
+    """The pools in a Kubernetes cluster, from when there is one: threads beside the tick."""
+
+    def __init__(self, stop: threading.Event, active: Callable[[], bool]) -> None:
+        self._stop, self._active = stop, active
+        self._loop: Any = None  # a ClusterLoop
+
+    def start_if_needed(self) -> None:
+        if self._loop is None and cluster_pools():
+            # Only where there is a cluster, its client is worth its memory.
+            from pods_app.cluster.loop import ClusterLoop
+
+            self._loop = ClusterLoop(self._stop, self._active)
+            self._loop.start()
+
+    def wake(self) -> None:
+        if self._loop is not None:
+            self._loop.wake()
+
+    def join(self) -> None:
+        if self._loop is not None:
+            self._loop.join(_CLUSTER_END_SECONDS)
+
+
+def _wait(events: psycopg.Connection[Any]) -> bool:
+    """Return at the next event or tick, and which it was. Events that came together are one."""
+    came = False
     for _ in events.notifies(timeout=TICK_SECONDS, stop_after=1):
-        pass
+        came = True
     # Not inside the loop above: it holds the connection's lock.
     for _ in events.notifies(timeout=0):
         pass
+    return came

@@ -171,6 +171,10 @@ def _gone(round_: _Round, pod: ManagedPod, cause: str) -> None:
 
 def hosting_of(pod: ManagedPod) -> Hosting | None:
     """Return what created the pod; None: somebody started its agent by hand."""
+    if pod.kind == PoolKind.KUBERNETES:
+        from pods_app.cluster.hosting import KubernetesHosting
+
+        return KubernetesHosting()
     return _HOSTINGS.get(pod.kind)
 
 

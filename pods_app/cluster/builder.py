@@ -113,7 +113,7 @@ def digest(pod: dict[str, Any]) -> str:
 
 
 def _agent(spec: dict[str, Any]) -> dict[str, Any]:
-    for container in spec["containers"]:
+    for container in spec.get("containers", []):
         if container["name"] == names.CONTAINER:
             found: dict[str, Any] = container
             return found

@@ -148,12 +148,11 @@ def _supplies(pool: _Pool, row: Row) -> bool:
         pool.decide(Act.CLEAN, row.name, seen.reason, row, obj)
         return False
     _mark(pool, row, obj)
-    _explain(pool, row, seen)
-    if seen.deleting:
-        if not row.draining:
-            pool.decide(Act.DRAIN, row.name, ENDED_THERE, row, obj)
+    if seen.deleting and not row.draining:
+        pool.decide(Act.DRAIN, row.name, seen.reason if seen.overdue else ENDED_THERE, row, obj)
         return False
-    return _healthy(pool, row, obj)
+    _explain(pool, row, seen)
+    return not seen.deleting and _healthy(pool, row, obj)
 
 
 def _without_object(pool: _Pool, row: Row) -> bool:
@@ -265,10 +264,13 @@ def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:
     for row in supply:
         if row.draining and row.reason == TOO_MANY and row.uid:
             pool.decide(Act.UNDRAIN, row.name, "the pool wants it again", row)
-    if not pool.wish.template or pool.wish.pause_seconds:
+    # How long to wait after one that has ended, the next pass knows.
+    ended = any(one.act == Act.CLEAN and one.row for one in pool.decisions)
+    if not pool.wish.template or pool.wish.pause_seconds or ended:
         return
     taken = {row.name for row in rows} | pool.objects.keys()
-    missing, number = pool.wish.pods - len(supply), 0
+    adopted = sum(one.act == Act.ADOPT for one in pool.decisions)
+    missing, number = pool.wish.pods - len(supply) - adopted, 0
     while missing > 0:
         name = pod_name(pool.name, number)
         number += 1

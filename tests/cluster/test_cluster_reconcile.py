@@ -1,0 +1,340 @@
+"""Pools against a real API server, with the rights of the shipped Role; no pod really runs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import close_old_connections
+
+from pods_app import jobs
+from pods_app.cluster import names
+from pods_app.cluster.errors import Forbidden, Unreachable
+from pods_app.models import ManagedPod, PodSlot, Pool
+from pods_app.reconcile import hosting_of, reconcile_pods
+from pods_app.services import drain_pod
+from pods_app.states import PodPhase, PoolKind, SlotStatus
+from tasks_app.actors import Actor
+from tasks_app.models import Event
+from tests.support.factories import make_pool, make_task
+
+pytestmark = pytest.mark.usefixtures("slipway")
+
+PERSON = Actor.system("test")
+
+
+@pytest.fixture
+def pool(db):
+    return make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=1)
+
+
+def acts(pool):
+    return [f"{change.action} {change.pod}" for change in reconcile_pods(pool)]
+
+
+def resize(pool, number):
+    Pool.objects.filter(pk=pool.pk).update(min_pods=number)
+    pool.refresh_from_db()
+
+
+def online(pod):
+    """What an agent's registration does."""
+    ManagedPod.objects.filter(pk=pod.pk).update(
+        phase=PodPhase.ONLINE, phase_reason="", agent_id=str(uuid.uuid4())
+    )
+
+
+def running(space, pod):
+    found = space.pods.get_pod(pod.pod_name)
+    space.bind(found)
+    space.set_status(found, phase="Running")
+    return found
+
+
+def occupy(pod, status=SlotStatus.RESERVED):
+    slot = PodSlot.objects.filter(pod=pod).first()
+    PodSlot.objects.filter(pk=slot.pk).update(status=status, task=make_task(), task_type="plan")
+
+
+def test_a_missing_pod_is_made_and_then_all_is_well(pool, space):
+    assert acts(pool) == ["create pool-0"]
+    (made,) = space.all_pods()
+    pod = ManagedPod.objects.get()
+    assert made["metadata"]["uid"] == pod.pod_uid
+    assert made["metadata"]["annotations"][names.ROW] == str(pod.pk)
+    assert (pod.phase, pod.slots.count()) == (PodPhase.STARTING, 3)
+    assert Event.objects.filter(kind="pod.started").count() == 1
+    running(space, pod)
+    assert acts(pool) == ["explain pool-0"]
+    pod.refresh_from_db()
+    assert (pod.host, pod.phase_reason) == ("node-1", "")
+    assert acts(pool) == []
+
+
+def test_a_dry_run_changes_nothing(pool, space, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call_command("reconcile_pods", "--pool", "pool", "--dry-run", "--json")
+    assert ended.value.code == 3
+    (change,) = json.loads(capsys.readouterr().out)
+    assert (change["action"], change["pod"]) == ("create", "pool-0")
+    assert space.all_pods() == []
+    assert not ManagedPod.objects.exists()
+
+
+def test_the_job_makes_pods_too(pool, space):
+    assert jobs.reconcile_pods() == 1
+    assert len(space.all_pods()) == 1
+
+
+def test_whoever_died_between_row_and_object_is_completed(pool, space):
+    reconcile_pods(pool)
+    (made,) = space.all_pods()
+    ManagedPod.objects.update(pod_uid="")  # the answer never came
+    assert acts(pool)[0] == "note pool-0"
+    assert ManagedPod.objects.get().pod_uid == made["metadata"]["uid"]
+    space.remove(made)
+    ManagedPod.objects.update(pod_uid="", last_launch_at=None, failed_launches=0)
+    assert acts(pool) == ["make pool-0"]
+    assert ManagedPod.objects.get().pod_uid == space.all_pods()[0]["metadata"]["uid"]
+
+
+def test_a_pod_with_a_reserved_slot_is_never_ended(pool, space):
+    resize(pool, 2)
+    reconcile_pods(pool)
+    first, second = ManagedPod.objects.order_by("pod_name")
+    for pod in (first, second):
+        running(space, pod)
+        online(pod)
+    occupy(second)
+    resize(pool, 0)
+    reconcile_pods(pool)
+    kept, ending = space.pods.get_pod("pool-1"), space.pods.get_pod("pool-0")
+    assert kept["metadata"]["labels"][names.BUSY] == "true"
+    assert kept["metadata"]["annotations"][names.SAFE_TO_EVICT] == "false"
+    assert "deletionTimestamp" not in kept["metadata"]
+    assert ending["metadata"]["deletionGracePeriodSeconds"] == 3600
+    space.remove(ending)
+    assert "gone pool-0" in acts(pool)
+    assert list(ManagedPod.objects.exclude(phase=PodPhase.GONE)) == [second]
+
+
+def test_a_changed_object_is_not_deleted_by_an_old_look(pool, space, monkeypatch):
+    """resourceVersion guards what the decision was made from."""
+    from pods_app.cluster import reconcile
+
+    reconcile_pods(pool)
+    online(ManagedPod.objects.get())
+    resize(pool, 0)
+    drain_if_free = reconcile.drain_if_free
+
+    def drained(pod_id, **arguments):
+        done = drain_if_free(pod_id, **arguments)
+        (pod,) = space.all_pods()
+        space.pods.mark_pod("pool-0", uid=pod["metadata"]["uid"], labels={"x": "y"}, annotations={})
+        return done
+
+    monkeypatch.setattr(reconcile, "drain_if_free", drained)
+    reconcile_pods(pool)
+    assert len(space.all_pods()) == 1, "not deleted"
+    monkeypatch.undo()
+    reconcile_pods(pool)
+    assert space.all_pods() == []
+
+
+def test_failed_pods_are_replaced_with_pauses(pool, space):
+    reconcile_pods(pool)
+    failed = running(space, ManagedPod.objects.get())
+    space.set_status(failed, phase="Failed", reason="Evicted", message="disk pressure")
+    assert acts(pool) == ["gone pool-0", "clean pool-0"], "a pause first"
+    gone = ManagedPod.objects.get()
+    assert (gone.phase, gone.phase_reason) == (
+        PodPhase.GONE,
+        "Its node evicted it: disk pressure",
+    )
+    assert space.all_pods() == []
+    ManagedPod.objects.update(last_launch_at="2026-01-01T00:00:00Z")
+    assert acts(pool) == ["create pool-0"]
+
+
+def test_the_reason_why_a_pod_waits_is_shown(pool, space):
+    reconcile_pods(pool)
+    (made,) = space.all_pods()
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient memory.",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    space.set_status(made, conditions=[condition])
+    reconcile_pods(pool)
+    assert "Insufficient memory" in ManagedPod.objects.get().phase_reason
+
+
+def test_a_quota_is_told_on_pool_and_pod_and_tried_again_later(pool, space):
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
+    made = space.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    space.set_status(made, hard={"pods": "0"}, used={"pods": "0"})
+    assert acts(pool) == ["create pool-0"]
+    pool.refresh_from_db()
+    assert "quota is used up" in pool.trouble
+    assert "quota is used up" in ManagedPod.objects.get().phase_reason
+    assert acts(pool) == [], "not at once"
+    space.set_status(made, hard={"pods": "9"}, used={"pods": "0"})
+    ManagedPod.objects.update(last_launch_at="2026-01-01T00:00:00Z")
+    assert acts(pool) == ["make pool-0"]
+    pool.refresh_from_db()
+    assert pool.trouble == ""
+
+
+def test_a_changed_template_replaces_idle_pods_one_by_one(pool, space):
+    resize(pool, 3)
+    reconcile_pods(pool)
+    pods = list(ManagedPod.objects.order_by("pod_name"))
+    for pod in pods:
+        online(pod)
+    occupy(pods[0])
+    pool.pod_template = "metadata: {labels: {version: two}}"
+    pool.save()
+    reconcile_pods(pool)
+    live = [pod["metadata"]["name"] for pod in space.all_pods()]
+    assert "pool-0" in live, "a busy one stays"
+    for _ in range(12):
+        for pod in ManagedPod.objects.filter(phase=PodPhase.STARTING):
+            online(pod)
+        ManagedPod.objects.filter(phase=PodPhase.GONE).update(last_launch_at="2026-01-01T00:00:00Z")
+        assert len(space.all_pods()) >= 2, "the pool keeps its capacity"
+        reconcile_pods(pool)
+    versions = {
+        pod["metadata"]["name"]: pod["metadata"]["labels"].get("version")
+        for pod in space.all_pods()
+    }
+    assert versions.pop("pool-0") is None
+    assert len(versions) == 2 and set(versions.values()) == {"two"}
+
+
+def test_a_template_that_cannot_be_used_stops_nothing_else(pool, space):
+    reconcile_pods(pool)
+    online(ManagedPod.objects.get())
+    resize(pool, 2)
+    pool.pod_template = "spec: {restartPolicy: Always}"
+    pool.save()
+    reconcile_pods(pool)
+    pool.refresh_from_db()
+    assert "spec.restartPolicy" in pool.trouble
+    assert len(space.all_pods()) == 1
+
+
+def test_after_a_restored_database_pods_are_adopted(pool, space):
+    reconcile_pods(pool)
+    (made,) = space.all_pods()
+    ManagedPod.objects.all().delete()
+    assert acts(pool) == ["adopt pool-0"]
+    pod = ManagedPod.objects.get()
+    assert pod.pod_uid == made["metadata"]["uid"]
+    (now,) = space.all_pods()
+    assert now["metadata"]["annotations"][names.ROW] == str(pod.pk)
+    assert acts(pool) in ([], ["explain pool-0"])
+
+
+def test_another_installations_pods_are_left_alone(pool, space):
+    reconcile_pods(pool)
+    (made,) = space.all_pods()
+    space.pods.mark_pod(
+        "pool-0", uid=made["metadata"]["uid"], labels={names.OWNER: "another"}, annotations={}
+    )
+    reconcile_pods(pool)
+    assert {pod["metadata"]["name"] for pod in space.all_pods()} >= {"pool-0"}
+    reconcile_pods(pool)
+    present = {pod["metadata"]["name"]: pod for pod in space.all_pods()}
+    assert "deletionTimestamp" not in present["pool-0"]["metadata"]
+    assert ManagedPod.objects.exclude(phase=PodPhase.GONE).get().pod_name == "pool-1"
+
+
+def test_a_stuck_pod_is_shown_and_not_forced(pool, space, monkeypatch):
+    from pods_app.cluster import diagnosis
+
+    monkeypatch.setattr(diagnosis, "OVERDUE_SECONDS", -7200)
+    reconcile_pods(pool)
+    pod = ManagedPod.objects.get()
+    running(space, pod)
+    online(pod)
+    assert hosting_of(pod).delete(pod)
+    reconcile_pods(pool)
+    pod.refresh_from_db()
+    assert "has not confirmed" in pod.phase_reason
+    assert pod.draining
+    assert len(space.all_pods()) == 2, "replaced, and still there"
+
+
+def test_a_pod_drained_by_a_person_is_replaced_and_stays(pool, space):
+    reconcile_pods(pool)
+    pod = ManagedPod.objects.get()
+    online(pod)
+    drain_pod(actor=PERSON, pod_id=pod.pk, reason="strange")
+    assert "create pool-1" in acts(pool)
+    assert len(space.all_pods()) == 2
+
+
+def test_a_frozen_pool_makes_nothing(pool, space):
+    Pool.objects.update(frozen=True)
+    pool.refresh_from_db()
+    assert acts(pool) == []
+    assert space.all_pods() == []
+
+
+def test_killing_a_pod_removes_the_object_at_once(pool, space):
+    reconcile_pods(pool)
+    pod = ManagedPod.objects.get()
+    running(space, pod)
+    hosting = hosting_of(pod)
+    assert hosting.alive(pod)
+    assert hosting.kill(pod), "known to be gone"
+    assert space.all_pods() == []
+    assert hosting.kill(pod) and not hosting.alive(pod) and not hosting.delete(pod)
+
+
+def test_a_missing_right_is_told_and_concludes_nothing(pool, space):
+    reconcile_pods(pool)
+    role = space.role("slipway-pods")
+    role["rules"][0]["verbs"] = ["get"]
+    space.set_role(role)
+    with pytest.raises(Forbidden):
+        reconcile_pods(pool)
+    pool.refresh_from_db()
+    assert 'cannot list resource "pods"' in pool.trouble
+    assert ManagedPod.objects.get().phase == PodPhase.STARTING
+    with pytest.raises(CommandError, match="grant the right"):
+        call_command("reconcile_pods")
+
+
+def test_a_cluster_that_cannot_be_reached_concludes_nothing(pool, slipway, space, settings):
+    import dataclasses
+
+    reconcile_pods(pool)
+    path = space.access.kubeconfig("nowhere", "none", space.name, url="http://127.0.0.1:9")
+    settings.SLIPWAY = dataclasses.replace(slipway, kubeconfig=str(path))
+    with pytest.raises(Unreachable):
+        reconcile_pods(pool)
+    pool.refresh_from_db()
+    assert "gives no answer" in pool.trouble
+    assert ManagedPod.objects.get().phase == PodPhase.STARTING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_never_make_more_than_is_wanted(space, slipway):
+    pool = make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=3)
+
+    def reconcile(_):
+        try:
+            reconcile_pods(Pool.objects.get(pk=pool.pk))
+        finally:
+            close_old_connections()
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(reconcile, range(18)))
+    assert len(space.all_pods()) == 3
+    assert ManagedPod.objects.exclude(phase=PodPhase.GONE).exclude(pod_uid="").count() == 3

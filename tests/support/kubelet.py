@@ -1,0 +1,260 @@
+"""A scheduler and kubelet for tests: makes pods of a namespace run as processes of this machine.
+
+It binds pods, starts the container's command with the environment of the pod spec (references
+and mounted paths resolved), writes status, and honours deletion: SIGTERM, the grace period,
+SIGKILL, then the object goes. A pod removed by force lives on until a test says otherwise, as
+it does in production until its kubelet hears of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pods_app.cluster.errors import ClusterError
+from tests.support.namespaces import Space
+from tests.support.platform import inherited
+from tests.support.programs import Program
+
+_PAUSE_SECONDS = 0.1
+NODE = "node-1"
+
+
+@dataclass
+class Running:
+    """A pod that this kubelet has started."""
+
+    pod: dict[str, Any]
+    directory: Path
+    program: Program
+    family: dict[int, float] = field(default_factory=dict)  # pid: when it was created
+    ending_since: float | None = None
+
+    @property
+    def name(self) -> str:
+        found: str = self.pod["metadata"]["name"]
+        return found
+
+    def look(self) -> None:
+        """Remember the processes that came from the agent, before they lose their parent."""
+        for pid in [self.program.pid, *self.family]:
+            try:
+                for one in psutil.Process(pid).children(recursive=True):
+                    self.family.setdefault(one.pid, one.create_time())
+            except psutil.Error:
+                continue
+
+    def kill(self) -> None:
+        """End everything in the pod, as the end of its container does."""
+        self.look()
+        self.program.kill()
+        for pid, created in self.family.items():
+            try:
+                process = psutil.Process(pid)
+                if process.create_time() == created:
+                    process.kill()
+            except psutil.Error:
+                continue
+
+
+#: What a pod meets instead of running: its status, or None to leave it alone.
+Fate = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
+class Kubelet:
+    """Use it as a context manager; everything it started is gone afterwards.
+
+    Args:
+        directory: for the pods' volumes and logs.
+        work: the installation's work directory, which the pods of one machine share.
+        environment: what every container gets beside its spec.
+    """
+
+    def __init__(
+        self, space: Space, directory: Path, work: Path, environment: dict[str, str] | None = None
+    ) -> None:
+        self.space, self.directory, self.work = space, directory, work
+        self.pods: dict[str, Running] = {}  # by UID
+        self.survivors: list[Running] = []  # of pods that were removed by force
+        self.fate: Fate | None = None
+        self.confirms_ends = True
+        self._environment = environment or {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="test kubelet", daemon=True)
+
+    def __enter__(self) -> Kubelet:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for running in [*self.pods.values(), *self.survivors]:
+            running.kill()
+
+    def of(self, name: str) -> Running:
+        """Return what runs for the pod of this name."""
+        return next(one for one in self.pods.values() if one.name == name)
+
+    def logs(self) -> str:
+        """Return the ends of all agents' logs."""
+        every = [*self.pods.values(), *self.survivors]
+        return "\n".join(f"--- {one.name}\n{one.program.log_end()}" for one in every)
+
+    # --- the loop -------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PAUSE_SECONDS):
+            try:
+                self._pass()
+            except ClusterError:
+                continue  # the server restarts, or the object changed: look again
+
+    def _pass(self) -> None:
+        pods = {pod["metadata"]["uid"]: pod for pod in self.space.all_pods()}
+        for uid, running in list(self.pods.items()):
+            running.look()
+            if uid not in pods:
+                self.survivors.append(self.pods.pop(uid))
+        for uid, pod in pods.items():
+            running = self.pods.get(uid)
+            if (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}:
+                continue
+            if running is None:
+                self._begin(pod)
+            elif pod["metadata"].get("deletionTimestamp"):
+                self._end(running, pod)
+            elif not running.program.alive:
+                self._report_end(running)
+
+    def _begin(self, pod: dict[str, Any]) -> None:
+        if self.fate is not None and (status := self.fate(pod)) is not None:
+            if status and any(pod["status"].get(key) != status[key] for key in status):
+                self.space.set_status(pod, **status)
+            return
+        if pod["metadata"].get("deletionTimestamp"):
+            self.space.remove(pod)
+            return
+        if not pod["spec"].get("nodeName"):
+            self.space.bind(pod, NODE)
+            return
+        self.pods[pod["metadata"]["uid"]] = running = self._start(pod)
+        state = {"running": {"startedAt": _now()}}
+        self._write(running, "Running", state, ready=True)
+
+    def _end(self, running: Running, pod: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if running.ending_since is None:
+            running.ending_since = now
+            if running.program.alive:
+                running.program.signal(signal.SIGTERM)
+        grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
+        if running.program.alive and now - running.ending_since < grace:
+            return
+        if self.confirms_ends:
+            self._clear(running)
+            self.space.remove(running.pod)
+
+    def _report_end(self, running: Running) -> None:
+        code = running.program.exit_code or 0
+        ended: dict[str, Any] = {"exitCode": code if code >= 0 else 128 - code}
+        if code < 0:
+            ended["signal"] = -code
+        self._clear(running)
+        phase = "Failed" if code else "Succeeded"
+        self._write(running, phase, {"terminated": ended}, ready=False)
+
+    def _clear(self, running: Running) -> None:
+        """End what is left of a pod and remove its disk: all pods share this machine's."""
+        running.kill()
+        self.pods.pop(running.pod["metadata"]["uid"], None)
+        self._remove_orphaned_directories()
+        shutil.rmtree(running.directory / "volumes", ignore_errors=True)
+
+    def _remove_orphaned_directories(self) -> None:
+        for folder in (self.work / "workspaces").glob("*/*"):
+            lock = self.work / "locks" / f"{folder.name}.lock"
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with lock.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # of a pod that lives
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # --- one pod --------------------------------------------------------------------------
+
+    def _start(self, pod: dict[str, Any]) -> Running:
+        metadata, spec = pod["metadata"], pod["spec"]
+        (container,) = spec["containers"]
+        directory = self.directory / f"{metadata['name']}-{metadata['uid'][:8]}"
+        mounts = self._volumes(pod, directory, container)
+        environment = {**inherited(), **self._environment}
+        for variable in container.get("env", []):
+            environment[variable["name"]] = _inside(_value(pod, variable), mounts)
+        command = [sys.executable if word == "python" else word for word in container["command"]]
+        program = Program(metadata["name"], command, environment, directory / "agent.log")
+        program.start()
+        return Running(pod, directory, program)
+
+    def _volumes(
+        self, pod: dict[str, Any], directory: Path, container: dict[str, Any]
+    ) -> dict[str, Path]:
+        """Make the pod's volumes; returns where on this machine each mounted path is."""
+        folders = {}
+        for volume in pod["spec"].get("volumes", []):
+            folder = folders[volume["name"]] = directory / "volumes" / volume["name"]
+            folder.mkdir(parents=True, mode=0o700)
+            for source in volume.get("projected", {}).get("sources", []):
+                token = source["serviceAccountToken"]
+                account = pod["spec"]["serviceAccountName"]
+                text = self.space.token(account, audience=token["audience"], pod=pod)
+                (folder / token["path"]).write_text(text)
+        return {mount["mountPath"]: folders[mount["name"]] for mount in container["volumeMounts"]}
+
+    def _write(self, running: Running, phase: str, state: dict[str, Any], *, ready: bool) -> None:
+        (container,) = running.pod["spec"]["containers"]
+        status = {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "",
+            "ready": ready,
+            "restartCount": 0,
+            "state": state,
+        }
+        condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": _now()}
+        self.space.set_status(
+            running.pod, phase=phase, containerStatuses=[status], conditions=[condition]
+        )
+
+
+def _value(pod: dict[str, Any], variable: dict[str, Any]) -> str:
+    if "valueFrom" not in variable:
+        plain: str = variable.get("value", "")
+        return plain
+    _, name = variable["valueFrom"]["fieldRef"]["fieldPath"].split(".")
+    found: str = pod["metadata"][name]
+    return found
+
+
+def _inside(value: str, mounts: dict[str, Path]) -> str:
+    """Return a path in the container as it is on this machine."""
+    for path, folder in mounts.items():
+        if value == path or value.startswith(f"{path}/"):
+            return f"{folder}{value[len(path) :]}"
+    return value
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from config import embedded
-from tests.tools import build, engines
+from tests.tools import apiserver, build, engines
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -157,6 +157,23 @@ def build_tools() -> bool:
     return True
 
 
+def build_api_server() -> bool:
+    """Build the API server of the group `cluster`, which takes longer than a test may.
+
+    Returns:
+        False when Go did not build it; why has been printed.
+    """
+    if shutil.which("go") is None:
+        return True
+    print("  Building kube-apiserver and etcd (three to six minutes the first time) …", flush=True)
+    try:
+        apiserver.programs()
+    except build.BuildFailed as error:
+        print(f"  {error}", flush=True)
+        return False
+    return True
+
+
 def build_engines() -> bool:
     """Have the engines of the group of that name, which takes longer than a test may.
 
@@ -206,8 +223,10 @@ def main(arguments: Sequence[str]) -> int:
         failed = []
         if "browser" in groups and not install_browser():
             failed.append("Chromium")
-        if {"process", "engines"} & set(groups) and not build_tools():
+        if {"process", "engines", "cluster"} & set(groups) and not build_tools():
             failed.append("test providers")
+        if "cluster" in groups and not build_api_server():
+            failed.append("API server")
         if "engines" in groups and not build_engines():
             failed.append("engines")
         failed += run_gates(database_url)

@@ -51,3 +51,13 @@ def test_providers_that_do_not_build_are_a_failure(monkeypatch, capsys):
 def test_an_unknown_group_is_a_usage_error(capsys):
     assert run.main(["unit", "integration"]) == 2
     assert "integration" in capsys.readouterr().err
+
+
+def test_an_api_server_that_does_not_build_is_a_failure(monkeypatch, capsys):
+    def fail():
+        raise build.BuildFailed("go build: no space left")
+
+    monkeypatch.setattr(run.shutil, "which", lambda name: "/usr/bin/go")
+    monkeypatch.setattr(run.apiserver, "programs", fail)
+    assert not run.build_api_server()
+    assert "no space left" in capsys.readouterr().out

@@ -19,7 +19,9 @@ import pytest
 
 from agents_app.runner import hold, process
 from agents_app.runner.apply import run_apply
+from agents_app.runner.engines import LocalEngine
 from agents_app.runner.hold import HeldApply
+from agents_app.runner.probe import waits_at_gate
 from agents_app.runner.process import TerraformProcess
 from agents_app.runner.run import Run
 from agents_app.runner.warmup import warm_up
@@ -231,3 +233,8 @@ def test_a_killed_holder_applies_nothing(
 def _left(bench: Bench) -> TerraformProcess | None:
     (folder,) = bench.directory.run.glob("hold*")
     return process.find(folder)
+
+
+def test_the_agent_finds_out_that_it_waits(engine: LocalEngine, tmp_path: Path) -> None:
+    assert waits_at_gate(engine, tmp_path / "probe") == ""
+    assert not (tmp_path / "probe").exists()

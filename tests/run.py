@@ -223,7 +223,7 @@ def main(arguments: Sequence[str]) -> int:
         failed = []
         if "browser" in groups and not install_browser():
             failed.append("Chromium")
-        if {"process", "engines", "cluster"} & set(groups) and not build_tools():
+        if {"process", "engines"} & set(groups) and not build_tools():
             failed.append("test providers")
         if "cluster" in groups and not build_api_server():
             failed.append("API server")

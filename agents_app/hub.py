@@ -39,6 +39,10 @@ _LOOK_SECONDS = 0.5
 class Waiter:
     """One long poll. Its event belongs to the event loop that made it."""
 
+    #: Whose wakes it gets; None before it has entered, and after its end.
+    agent_id: str | None = None
+    ended = False
+
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
@@ -94,20 +98,26 @@ class Hub:
             self._thread.join(seconds)
 
     @contextmanager
-    def waiting(self, agent_id: str) -> Iterator[Waiter]:
-        """Register a long poll of an agent for the body."""
+    def waiting(self) -> Iterator[Waiter]:
+        """Make a long poll for the body; it is woken from :meth:`enter` on."""
         self.start()
         waiter = Waiter()
-        with self._lock:
-            self._waiters.setdefault(agent_id, set()).add(waiter)
         try:
             yield waiter
         finally:
             with self._lock:
-                waiters = self._waiters[agent_id]
+                waiter.ended = True
+                waiters = self._waiters.get(waiter.agent_id or "", set())
                 waiters.discard(waiter)
                 if not waiters:
-                    del self._waiters[agent_id]
+                    self._waiters.pop(waiter.agent_id or "", None)
+
+    def enter(self, waiter: Waiter, agent_id: str) -> None:
+        """Let a long poll hear the wakes of one agent from now on. Safe in any thread."""
+        with self._lock:
+            if not waiter.ended:  # its client may have gone meanwhile
+                waiter.agent_id = agent_id
+                self._waiters.setdefault(agent_id, set()).add(waiter)
 
     def wake(self, agent_id: str) -> None:
         """Wake the polls of one agent."""

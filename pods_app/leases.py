@@ -272,8 +272,24 @@ def _repair(slot_id: int, lease_id: UUID | None) -> bool:
     return True
 
 
+_OCCUPIED = """
+SELECT EXISTS (
+    SELECT FROM pods_app_lease lease JOIN pods_app_podslot slot ON slot.id = lease.slot_id
+    WHERE slot.pod_id = %s AND lease.state <> 'ended'
+)
+"""
+
+
+def _is_occupied(pod: ManagedPod) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(_OCCUPIED, [pod.pk])
+        return bool(cursor.fetchone()[0])
+
+
 def wishes(pod: ManagedPod) -> list[Wish]:
     """Return what the server wants of every lease of a pod, oldest first."""
+    if not _is_occupied(pod):
+        return []  # most polls, of idle agents
     leases = (
         unended()
         .filter(slot__pod=pod)

@@ -9,21 +9,20 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from pods_app.leases import unended
 from pods_app.locking import lock_pod
-from pods_app.models import ManagedPod, PodSlot, Pool, PoolToken
+from pods_app.models import Lease, ManagedPod, PodSlot, Pool, PoolToken
 from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease, resumed
 from pods_app.services import pod_is_gone
-from pods_app.states import LeasePhase, PodPhase, PoolKind
+from pods_app.states import PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.exceptions import NameTaken, NotPermitted
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
-from tasks_app.states import Status
 from tasks_app.transitions import record
 
 TOKEN_PREFIX = "slp_"
@@ -227,6 +226,14 @@ def add_slots(pod: ManagedPod, slots: int) -> None:
     )
 
 
+#: Written out: of hundreds of idle agents it is most of what the database hears.
+_HEARD = """
+UPDATE pods_app_managedpod SET
+    last_heartbeat = clock_timestamp(), disk_total_bytes = %s, disk_free_bytes = %s
+WHERE id = %s RETURNING phase, ending
+"""
+
+
 def heartbeat(
     pod: ManagedPod,
     *,
@@ -241,19 +248,21 @@ def heartbeat(
     Args:
         draining: the agent was asked by a signal to end, and takes no new work.
     """
-    ManagedPod.objects.filter(pk=pod.pk).update(
-        last_heartbeat=ClockTimestamp(),
-        engines=engines,
-        providers=providers,
-        disk_total_bytes=disk_total_bytes,
-        disk_free_bytes=disk_free_bytes,
-    )
-    returned = ManagedPod.objects.filter(
-        pk=pod.pk, phase__in=[PodPhase.LOST, PodPhase.STARTING]
-    ).update(phase=PodPhase.ONLINE, phase_reason="")
-    if returned and pod.phase == PodPhase.LOST:
+    with connection.cursor() as cursor:
+        cursor.execute(_HEARD, [disk_total_bytes, disk_free_bytes, pod.pk])
+        phase, ending = cursor.fetchone()
+    if (engines, providers) != (pod.engines, pod.providers):
+        ManagedPod.objects.filter(pk=pod.pk).update(engines=engines, providers=providers)
+    returned = False
+    if phase in {PodPhase.LOST, PodPhase.STARTING}:
+        returned = bool(
+            ManagedPod.objects.filter(pk=pod.pk, phase=phase).update(
+                phase=PodPhase.ONLINE, phase_reason=""
+            )
+        )
+    if returned and phase == PodPhase.LOST:
         record("pod.returned", actor=Actor.agent(pod.agent_id), data={"pod": pod.pod_name})
-    if draining != pod.ending:
+    if draining != ending:
         with transaction.atomic():
             lock_pod(pod.pk)
             ManagedPod.objects.filter(pk=pod.pk).update(ending=draining)
@@ -267,6 +276,15 @@ FORGOTTEN_SECONDS = 20
 UNCLAIMED_SECONDS = 60
 
 
+_MINE = """
+SELECT lease.id, lease.phase = 'apply' AND task.status = 'apply_unknown'
+FROM pods_app_lease lease
+JOIN pods_app_podslot slot ON slot.id = lease.slot_id
+JOIN workspace_tasks task ON task.id = lease.task_id
+WHERE slot.pod_id = %s AND lease.state <> 'ended'
+"""
+
+
 def report_leases(pod: ManagedPod, lease_ids: Iterable[UUID]) -> None:
     """Compare what the agent says it has with what it should have, and repair.
 
@@ -275,16 +293,18 @@ def report_leases(pod: ManagedPod, lease_ids: Iterable[UUID]) -> None:
     """
     named = set(lease_ids)
     actor = Actor.agent(pod.agent_id)
-    mine = unended().filter(slot__pod=pod).select_related("task", "slot__pod")
-    if not mine:
-        return
-    mine.filter(pk__in=named).update(reported_at=ClockTimestamp())
-    for lease in mine:
-        unknown = lease.phase == LeasePhase.APPLY and lease.task.status == Status.APPLY_UNKNOWN
-        if unknown and lease.pk in named:
+    with connection.cursor() as cursor:
+        cursor.execute(_MINE, [pod.pk])
+        mine: dict[UUID, bool] = dict(cursor.fetchall())
+    if heard := mine.keys() & named:
+        unended(Lease.objects.filter(pk__in=heard)).update(reported_at=ClockTimestamp())
+    if back := [lease_id for lease_id in heard if mine[lease_id]]:
+        for lease in Lease.objects.select_related("task", "slot__pod").filter(pk__in=back):
             resumed(lease, actor=actor)
-    for lease in mine.exclude(pk__in=named).filter(_forgotten()):
-        lose_lease(lease.pk, actor=actor, cause="the agent restarted and does not know its work")
+    if silent := mine.keys() - named:
+        for lease in unended(Lease.objects.filter(_forgotten(), pk__in=silent)):
+            cause = "the agent restarted and does not know its work"
+            lose_lease(lease.pk, actor=actor, cause=cause)
 
 
 def _forgotten() -> Q:

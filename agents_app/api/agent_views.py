@@ -23,7 +23,7 @@ from agents_app.api.endpoint import (
     stream,
     with_lease,
 )
-from agents_app.hub import hub
+from agents_app.hub import Waiter, hub
 from agents_app.schema import (
     DIGEST_HEADER,
     Artifact,
@@ -80,33 +80,33 @@ async def _heartbeat(request: HttpRequest) -> HttpResponse:
 
 async def _work(request: HttpRequest) -> HttpResponse:
     """Answer at once if the wishes differ from what the agent knows, else after a wake."""
-    agent_id, message, answer = await in_thread(_begin_work, request)
-    if answer is None:
-        answer = await _wait_for_work(request, agent_id, message)
+    with hub().waiting() as waiter:
+        message, answer = await in_thread(_begin_work, request, waiter)
+        if answer is None:
+            answer = await _wait_for_work(request, waiter, message)
     return reply(answer)
 
 
-def _begin_work(request: HttpRequest) -> tuple[str, WorkRequest, WorkReply | None]:
+def _begin_work(request: HttpRequest, waiter: Waiter) -> tuple[WorkRequest, WorkReply | None]:
     caller = identify(request)
     message: WorkRequest = parse(request, WorkRequest)
+    # Before the look: what comes after it wakes.
+    hub().enter(waiter, caller.pod.agent_id)
     last = message.wait_seconds == 0 or hub().closing
-    return caller.pod.agent_id, message, next_work(caller, message, last=last)
+    return message, next_work(caller, message, last=last)
 
 
-async def _wait_for_work(request: HttpRequest, agent_id: str, message: WorkRequest) -> WorkReply:
+async def _wait_for_work(request: HttpRequest, waiter: Waiter, message: WorkRequest) -> WorkReply:
     clock = asyncio.get_running_loop().time
     # Not all at once: after a restart of the server every agent polls in the same moment.
     until = clock() + message.wait_seconds * random.uniform(0.5, 1.0)
-    woken = False
-    with hub().waiting(agent_id) as waiter:
-        while True:
-            # Asked again after joining the waiters: what came in between woke nobody.
-            last = hub().closing or clock() >= until
-            answer = await in_thread(_look_again, request, message, last, urgent=woken)
-            if answer is not None:
-                return answer
-            await waiter.wait(max(until - clock(), 0))
-            woken = clock() < until
+    while True:
+        await waiter.wait(max(until - clock(), 0))
+        over = clock() >= until
+        last = over or hub().closing
+        answer = await in_thread(_look_again, request, message, last, urgent=not over)
+        if answer is not None:
+            return answer
 
 
 def _look_again(request: HttpRequest, message: WorkRequest, last: bool) -> WorkReply | None:

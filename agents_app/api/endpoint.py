@@ -7,13 +7,13 @@ threads of their own, so that they never delay a permit.
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, close_old_connections, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -56,10 +56,8 @@ async def in_thread(
 ) -> Result:
     """Run synchronous work with the database outside the event loop."""
     executor = _BULK if bulk else _URGENT if urgent else _SMALL
-    call: Callable[..., Awaitable[Result]] = sync_to_async(
-        _with_connection, thread_sensitive=False, executor=executor
-    )
-    return await call(function, *args)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(executor, _with_connection, function, *args)
 
 
 def endpoint(**methods: View) -> View:

@@ -184,7 +184,7 @@ def test_a_whole_job_takes_few_queries(workspace, agent, admin, django_assert_ma
     agent.finish_plan()
     confirm_task(actor=admin, task_id=task.pk, plan_hash="a" * 64)
     message = WorkRequest.model_validate(agent.work_request())
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         answer = next_work(tokens.authenticate(agent.token), message, last=False)
     assert answer.assignments[0].job.plan
 

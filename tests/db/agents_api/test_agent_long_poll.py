@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import contextmanager
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,7 +11,9 @@ from django.db import connection, connections
 
 from agents_app import hub as hub_module
 from agents_app import tokens
+from agents_app.api import agent_views
 from agents_app.models import Agent
+from agents_app.services.work import next_work
 from pods_app.models import Lease
 from pods_app.notify import notify_agent
 from tasks_app.services.tasks import cancel_task, confirm_task
@@ -194,26 +195,30 @@ def test_a_client_that_went_away_leaves_no_waiter(agent, hub):
     assert len(agent.work().json["assignments"]) == 1
 
 
-def test_work_that_came_while_the_poll_began_is_not_missed(agent, hub, monkeypatch):
-    """Between the first look and joining the waiters a wake reaches nobody."""
-    original = hub.waiting
+def test_work_that_came_while_the_poll_began_is_not_missed(agent, monkeypatch):
+    """Its wake comes after the first look and before the poll waits."""
+    looks = []
 
-    @contextmanager
-    def late(agent_id):
-        import threading
-
-        def work():
+    def slow(*args, **kwargs):
+        answer = next_work(*args, **kwargs)
+        looks.append(answer)
+        if len(looks) == 1:
             make_task()
-            connections.close_all()
+        return answer
 
-        worker = threading.Thread(target=work)
-        worker.start()
-        worker.join()
-        with original(agent_id) as waiter:
-            yield waiter
-
-    monkeypatch.setattr(hub, "waiting", late)
+    monkeypatch.setattr(agent_views, "next_work", slow)
     assert len(agent.work(wait=LONG).json["assignments"]) == 1
+    assert looks[0] is None
+
+
+def test_a_client_that_went_away_before_the_first_look_leaves_no_waiter(hub):
+    async def body():
+        with hub.waiting() as waiter:
+            pass
+        hub.enter(waiter, "agent")
+
+    run(body())
+    assert hub._waiters == {}
 
 
 def test_a_waiting_poll_holds_no_database_connection(agent, hub):

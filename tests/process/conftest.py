@@ -29,10 +29,15 @@ def start_platform(
             name = f"platform-{request.node.name[:40].rstrip(']')}-{next(_numbers)}"
             directory: Path = settings.TEST_RUN_DIRECTORY / _worker(request) / name
             platform = Platform(directory, overrides)
-            request.node.stash.setdefault(_platforms, []).append(platform)
+            remember(request, platform)
             return stack.enter_context(platform)
 
         yield start
+
+
+def remember(request: pytest.FixtureRequest, platform: Platform) -> None:
+    """Should the test fail, the logs of the platform's programs are shown."""
+    request.node.stash.setdefault(_platforms, []).append(platform)
 
 
 @pytest.fixture

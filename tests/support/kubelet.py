@@ -24,7 +24,7 @@ import psutil
 
 from pods_app.cluster.errors import ClusterError
 from tests.support.namespaces import Space
-from tests.support.platform import inherited
+from tests.support.platform import Platform, inherited
 from tests.support.programs import Program
 
 _PAUSE_SECONDS = 0.1
@@ -77,19 +77,15 @@ class Kubelet:
 
     Args:
         directory: for the pods' volumes and logs.
-        work: the installation's work directory, which the pods of one machine share.
-        environment: what every container gets beside its spec.
+        platform: whose agents they are; the pods of one machine share its work directory.
     """
 
-    def __init__(
-        self, space: Space, directory: Path, work: Path, environment: dict[str, str] | None = None
-    ) -> None:
-        self.space, self.directory, self.work = space, directory, work
+    def __init__(self, space: Space, directory: Path, platform: Platform) -> None:
+        self.space, self.directory, self.platform = space, directory, platform
         self.pods: dict[str, Running] = {}  # by UID
         self.survivors: list[Running] = []  # of pods that were removed by force
         self.fate: Fate | None = None
         self.confirms_ends = True
-        self._environment = environment or {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="test kubelet", daemon=True)
 
@@ -106,11 +102,6 @@ class Kubelet:
     def of(self, name: str) -> Running:
         """Return what runs for the pod of this name."""
         return next(one for one in self.pods.values() if one.name == name)
-
-    def logs(self) -> str:
-        """Return the ends of all agents' logs."""
-        every = [*self.pods.values(), *self.survivors]
-        return "\n".join(f"--- {one.name}\n{one.program.log_end()}" for one in every)
 
     # --- the loop -------------------------------------------------------------------------
 
@@ -183,8 +174,8 @@ class Kubelet:
         shutil.rmtree(running.directory / "volumes", ignore_errors=True)
 
     def _remove_orphaned_directories(self) -> None:
-        for folder in (self.work / "workspaces").glob("*/*"):
-            lock = self.work / "locks" / f"{folder.name}.lock"
+        for folder in (self.platform.work / "workspaces").glob("*/*"):
+            lock = self.platform.work / "locks" / f"{folder.name}.lock"
             lock.parent.mkdir(parents=True, exist_ok=True)
             with lock.open("a") as file:
                 try:
@@ -200,11 +191,12 @@ class Kubelet:
         (container,) = spec["containers"]
         directory = self.directory / f"{metadata['name']}-{metadata['uid'][:8]}"
         mounts = self._volumes(pod, directory, container)
-        environment = {**inherited(), **self._environment}
+        environment = {**inherited(), "LOG_LEVEL": "DEBUG"}
         for variable in container.get("env", []):
             environment[variable["name"]] = _inside(_value(pod, variable), mounts)
         command = [sys.executable if word == "python" else word for word in container["command"]]
         program = Program(metadata["name"], command, environment, directory / "agent.log")
+        self.platform.programs.append(program)
         program.start()
         return Running(pod, directory, program)
 

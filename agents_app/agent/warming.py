@@ -29,7 +29,7 @@ log = logging.getLogger("agent.warming")
 #: How often a held Terraform is looked at, in seconds, and how often its memory is counted.
 LOOK_SECONDS = 1.0
 _COUNT_EVERY = 10
-_TOO_LATE = "Not held: it came to this agent only when it was confirmed."
+_TOO_LATE = "Not held: it was confirmed before anything could be held here."
 _MEMORY = "the agent's memory for held applies is used up"
 
 
@@ -55,6 +55,8 @@ class Warming:
         Returns:
             What the lease does now.
         """
+        if self._held is not None and self._held.held and self._held.job == job:
+            return Activity.HELD  # the same job came twice
         self.drop("it is started again")
         leftovers.stop(self._runs.directory, self._runs.journal, kill=True)
         run_log = RunLog(

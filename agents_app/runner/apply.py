@@ -355,7 +355,7 @@ def _verdict(run: Run, finished: Finished) -> ApplyOutcome:
 
     if not finished.ran or code in _SHELL_CANNOT_START:
         words = finished.stderr.strip().splitlines()
-        detail = f" {words[-1]}." if words else ""
+        detail = f" {words[-1].rstrip('.')}." if words else ""
         return ApplyOutcome(Outcome.NOT_STARTED, f"Terraform could not be started.{detail}")
     if code == 0 or (code is None and finished.completed):
         return ended(Outcome.APPLIED)

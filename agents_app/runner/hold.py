@@ -128,7 +128,7 @@ class HeldApply:
             pass
         errors = [one.summary for one in stream.diagnostics if one.severity == "error"]
         code = self.running.exit_code()
-        return errors[0] if errors else f"it ended with exit code {code}"
+        return errors[0].rstrip(".") if errors else f"it ended with exit code {code}"
 
     def _close(self) -> None:
         writer, self._writer = self._writer, -1

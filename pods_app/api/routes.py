@@ -2,7 +2,7 @@
 
 from rest_framework.routers import BaseRouter
 
-from pods_app.api import pools
+from pods_app.api import freezes, pools
 from pods_app.api.pods import PodViewSet, SlotViewSet
 from pods_app.api.work_directories import WorkDirectoryViewSet
 
@@ -13,6 +13,8 @@ def register(router: BaseRouter) -> None:
     add("pools", pools.PoolViewSet, "pool")
     add(pools.TOKENS_PREFIX, pools.PoolTokenViewSet, "pool-token")
     add(pools.CREDENTIALS_PREFIX, pools.PoolCredentialViewSet, "pool-credential")
+    add(freezes.STATE_PREFIX, freezes.FreezeStateViewSet, "pool-freeze-state")
+    add("freeze-windows", freezes.FreezeWindowViewSet, "freeze-window")
     add("pods", PodViewSet, "pod")
     add("slots", SlotViewSet, "slot")
     add("work-directories", WorkDirectoryViewSet, "work-directory")

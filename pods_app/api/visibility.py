@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from pods_app.models import Pool
+from pods_app.models import FreezeWindow, Pool
 from tasks_app.permissions import Action, may, visible_projects
 
 
@@ -19,6 +19,16 @@ def visible_pools(user: Any) -> QuerySet[Pool]:
         return Pool.objects.none()
     served = Pool.objects.filter(Q(projects=None) | Q(projects__in=visible_projects(user)))
     return Pool.objects.filter(pk__in=served.values("pk"))
+
+
+def visible_windows(user: Any) -> QuerySet[FreezeWindow]:
+    """Return the freeze windows of visible pools; operators see all."""
+    if may(user, Action.OPERATE):
+        return FreezeWindow.objects.all()
+    pools = visible_pools(user)
+    mine = Q(pools__in=pools) | Q(all_pools=True) if pools.exists() else Q(pk=None)
+    seen = FreezeWindow.objects.filter(mine)
+    return FreezeWindow.objects.filter(pk__in=seen.values("pk"))
 
 
 def visible_project_ids(user: Any) -> set[UUID]:

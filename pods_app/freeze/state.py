@@ -70,6 +70,8 @@ class Freeze:
         """One sentence about why."""
         if self.problem:
             return self.problem
+        if self.state == State.REOPENING:
+            return "The freeze is over; its pods come back"
         if self.override is not None:
             return f"Open by an override until {moment_words(self.until, 'UTC')}: " + (
                 self.override.reason

@@ -24,6 +24,7 @@ from tests.support.factories import (
     make_task,
     make_workspace,
 )
+from tests.support.freezes import soon
 
 PLAN = {
     "terraform_version": "1.11.4",
@@ -77,6 +78,7 @@ def seed() -> Seed:
     actor = Actor.person(make_admin())
     pool = make_pool()
     pod = make_pod(pool)
+    window = soon(pool, minutes=10_000)
     agent = Agent.objects.create(pk=pod.agent_id, pod=pod, hostname="host", program_version="0.1")
     workspace = make_workspace()
     assign_pool(actor=actor, workspace=workspace, pool=pool)
@@ -115,6 +117,7 @@ def seed() -> Seed:
             "agents": str(agent.pk),
             "configurations": str(task.configuration_id),
             "credentials": str(credential.pk),
+            "freeze-windows": str(window.pk),
             "pods": str(pod.pk),
             "pools": str(pool.pk),
             "projects": str(workspace.project_id),

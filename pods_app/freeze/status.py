@@ -1,0 +1,122 @@
+"""How pools stand to freezes, as pages, the API and commands show it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from django.db.models import Count, OuterRef, Q, Subquery
+
+from pods_app.freeze.state import Freeze
+from pods_app.freeze.stored import read
+from pods_app.leases import unended
+from pods_app.models import FreezeTransition, FreezeWindow, ManagedPod, Pool
+from pods_app.states import FreezeState, LeasePhase, PodPhase
+from tasks_app.models import Task
+from tasks_app.states import Status as TaskStatus
+
+_LOOK_AHEAD = timedelta(days=14)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A pool and its state.
+
+    Args:
+        unconfirmed: leases that may still have a process although the pool is frozen; None for
+            another time than now.
+    """
+
+    pool: Pool
+    at: datetime
+    freeze: Freeze
+    unconfirmed: int | None
+
+    @property
+    def confirmed_stopped(self) -> bool | None:
+        """Whether everything is known to have stopped; None if the pool is not frozen now."""
+        if self.unconfirmed is None or self.freeze.state != FreezeState.FROZEN:
+            return None
+        return self.pool.frozen and not self.unconfirmed
+
+
+def standing(pool: Pool, at: datetime | None = None) -> Standing:
+    """Return a pool's state now, or what its present windows say of another time."""
+    if at is None:
+        return standings([pool])[0]
+    schedules = read([pool.pk], past=True)
+    return Standing(pool, at, schedules.state(pool.pk, at, look_ahead=_LOOK_AHEAD), None)
+
+
+def standings(pools: Collection[Pool]) -> list[Standing]:
+    """Return the states of many pools now, with a constant number of queries."""
+    ids = [pool.pk for pool in pools]
+    schedules = read(ids)
+    newest = FreezeTransition.objects.filter(pool=OuterRef("pk")).order_by("-id")
+    noted = dict(
+        Pool.objects.filter(pk__in=ids)
+        .annotate(noted=Subquery(newest.values("to_state")[:1]))
+        .values_list("pk", "noted")
+    )
+    frozen = [pool.pk for pool in pools if pool.frozen]
+    left: dict[object, int] = {}
+    if frozen:
+        rows = unended().filter(slot__pod__pool__in=frozen).order_by()
+        left = dict(rows.values_list("slot__pod__pool").annotate(Count("pk")))
+    found = []
+    for pool in pools:
+        freeze = schedules.state(pool.pk, look_ahead=_LOOK_AHEAD)
+        back = freeze.state != FreezeState.OPEN or noted.get(pool.pk) != FreezeState.REOPENING
+        if freeze.state != FreezeState.FROZEN and (pool.frozen or not back):
+            freeze = replace(freeze, state=FreezeState.REOPENING)
+        found.append(Standing(pool, schedules.now, freeze, left.get(pool.pk, 0)))
+    return found
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What a freeze of some pools would hit now."""
+
+    pools: int
+    pods: int
+    planning: int
+    applying: int
+    confirmed: int
+    waiting: int
+
+    @property
+    def sentence(self) -> str:
+        """The counts in words."""
+        return (
+            f"It would delete {_many(self.pods, 'pod')}, interrupt "
+            f"{_many(self.applying, 'running apply', 'running applies')}, send "
+            f"{_many(self.planning, 'running plan')} back to the queue, and let "
+            f"{_many(self.confirmed, 'confirmed apply', 'confirmed applies')} and "
+            f"{_many(self.waiting, 'plan')} that wait for a person wait on."
+        )
+
+
+def _many(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def impact(pools: Collection[Pool]) -> Impact:
+    """Count what a freeze of ``pools`` would hit if it began now."""
+    ids = [pool.pk for pool in pools]
+    leases = unended().filter(slot__pod__pool__in=ids)
+    running = leases.aggregate(
+        planning=Count("pk", filter=Q(phase=LeasePhase.PLAN)),
+        applying=Count("pk", filter=Q(task__status=TaskStatus.APPLYING)),
+    )
+    waiting = Task.objects.filter(placement__pool__in=ids).aggregate(
+        confirmed=Count("pk", filter=Q(status=TaskStatus.CONFIRMED)),
+        waiting=Count("pk", filter=Q(status=TaskStatus.APPLY_PENDING)),
+    )
+    pods = ManagedPod.objects.filter(pool__in=ids).exclude(phase=PodPhase.GONE).count()
+    return Impact(len(ids), pods, **running, **waiting)
+
+
+def pools_hit(window: FreezeWindow, pools: Collection[Pool]) -> list[Pool]:
+    """Return the pools that a window, stored or not, is for."""
+    return list(Pool.objects.all()) if window.all_pools else list(pools)

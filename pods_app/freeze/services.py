@@ -1,4 +1,4 @@
-"""What people do with freezes: windows, their ends, and overrides.
+"""What people do with freeze windows: make, change, delete, end early, extend.
 
 Every change takes the rows of the pools it is about ``FOR UPDATE``: whatever is permitted or
 placed at this moment commits first, and all else sees the change.
@@ -18,7 +18,7 @@ from pods_app.freeze.checks import Days, check_not_over, check_reason, check_tim
 from pods_app.freeze.state import moment_words
 from pods_app.freeze.stored import pools_of, window_of
 from pods_app.freeze.windows import Interval, Window, upcoming
-from pods_app.models import FreezeOverride, FreezeWindow, Pool
+from pods_app.models import FreezeWindow, Pool
 from pods_app.notify import notify_controller
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput, NotFound
@@ -27,9 +27,8 @@ from tasks_app.transitions import record
 
 #: A window that begins so soon, or within its lead time, is confirmed by typing its name.
 SOON = timedelta(minutes=15)
-OVERRIDE_MINUTES_MAX = 240
 _EXTENSION_MAX = timedelta(days=31)
-_NAME_MAX = 100
+NAME_MAX = 100
 _COLUMNS = (
     "name",
     "reason",
@@ -76,8 +75,8 @@ def drafted(values: dict[str, Any], pools: Collection[Pool]) -> tuple[FreezeWind
     """
     values = {**_DEFAULTS, **values}
     values["name"], values["reason"] = values["name"].strip(), check_reason(values["reason"])
-    if not values["name"] or len(values["name"]) > _NAME_MAX:
-        raise InvalidInput(f"Give it a name of at most {_NAME_MAX} characters.", field="name")
+    if not values["name"] or len(values["name"]) > NAME_MAX:
+        raise InvalidInput(f"Give it a name of at most {NAME_MAX} characters.", field="name")
     if values["all_pools"] == bool(pools):
         raise InvalidInput("Choose either some pools or all of them.", field="pools")
     check_times(values)
@@ -169,7 +168,7 @@ def _saved(
                 field="confirm",
             )
         everywhere = Pool.objects.values_list("pk", flat=True) if row.all_pools else []
-        _lock_pools(formerly | {pool.pk for pool in pools} | set(everywhere))
+        lock_pools(formerly | {pool.pk for pool in pools} | set(everywhere))
         row.save()
         row.pools.set(pools)
         names = "every pool" if row.all_pools else sorted(pool.name for pool in pools)
@@ -189,7 +188,7 @@ def delete_window(*, actor: Actor, window: FreezeWindow) -> None:
     with transaction.atomic():
         row = _locked(window.pk)
         _refuse_in_force(row, "end it early, with a reason, then delete it")
-        _lock_pools(pools_of([row]))
+        lock_pools(pools_of([row]))
         record("freeze_window.deleted", actor=actor, data={"name": row.name})
         row.delete()
         notify_controller()
@@ -220,7 +219,7 @@ def _adjust(
     reason = check_reason(reason)
     with transaction.atomic():
         row = _locked(window.pk)
-        _lock_pools(pools_of([row]))
+        lock_pools(pools_of([row]))
         now = database_now()
         present = in_force(row, now)
         if present is None:
@@ -268,76 +267,7 @@ def _locked(window_id: UUID) -> FreezeWindow:
         raise NotFound("There is no such freeze window any more.") from None
 
 
-def _lock_pools(pool_ids: Iterable[UUID]) -> None:
+def lock_pools(pool_ids: Iterable[UUID]) -> None:
     """Wait for what is being placed or permitted in these pools, and let nothing by."""
     pools = Pool.objects.select_for_update().filter(pk__in=set(pool_ids)).order_by("pk")
     list(pools.values_list("pk", flat=True))
-
-
-def freeze_now(
-    *, actor: Actor, pool: Pool, reason: str, until: datetime | None = None
-) -> FreezeWindow:
-    """Freeze one pool from now on, until ``until`` or until somebody ends it.
-
-    Raises:
-        NotPermitted, InvalidInput.
-    """
-    now = database_now()
-    end = until and until.astimezone(UTC)
-    name = f"{pool.name} by hand {now:%Y-%m-%d %H:%M:%S}"[:_NAME_MAX]
-    return create_window(
-        actor=actor,
-        pools=[pool],
-        confirm=name,
-        name=name,
-        reason=reason,
-        time_zone="UTC",
-        first_day=now.date(),
-        start_time=now.time(),
-        last_day=end and end.date(),
-        end_time=end and end.time(),
-        lead_minutes=0,
-        grace_seconds=0,
-    )
-
-
-def grant_override(*, actor: Actor, pool: Pool, reason: str, minutes: int) -> FreezeOverride:
-    """Let a pool work in spite of its windows, for ``minutes`` from now.
-
-    Raises:
-        NotPermitted, InvalidInput.
-    """
-    require(actor, Action.OVERRIDE_FREEZE, None)
-    reason = check_reason(reason)
-    if not 1 <= minutes <= OVERRIDE_MINUTES_MAX:
-        raise InvalidInput(f"Between 1 and {OVERRIDE_MINUTES_MAX} minutes.", field="minutes")
-    with transaction.atomic():
-        _lock_pools([pool.pk])
-        row = FreezeOverride.objects.create(
-            pool=pool,
-            reason=reason,
-            begins_at=(now := database_now()),
-            expires_at=now + timedelta(minutes=minutes),
-            created_by=actor.user,
-        )
-        data = {"pool": pool.name, "until": row.expires_at.isoformat()}
-        record("freeze_override.granted", actor=actor, cause=reason, data=data)
-        notify_controller()
-    return row
-
-
-def end_override(*, actor: Actor, override: FreezeOverride) -> None:
-    """Take an override back: the windows count again at once.
-
-    Raises:
-        NotPermitted; Conflict: it expired already.
-    """
-    require(actor, Action.OVERRIDE_FREEZE, None)
-    with transaction.atomic():
-        _lock_pools([override.pool_id])
-        now = database_now()
-        live = FreezeOverride.objects.filter(pk=override.pk, expires_at__gt=now)
-        if not live.update(expires_at=now):
-            raise Conflict("The override has expired already.")
-        record("freeze_override.ended", actor=actor, data={"pool": override.pool.name})
-        notify_controller()

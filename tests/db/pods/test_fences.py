@@ -11,7 +11,7 @@ from pods_app.registration import report_leases
 from pods_app.services import lose_pod
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app.actors import Actor
-from tasks_app.exceptions import Conflict, InvalidInput, NotPermitted, StaleLease
+from tasks_app.exceptions import Conflict, StaleLease
 from tasks_app.models import Event, StateLock, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.state import force_unlock_state
@@ -24,7 +24,6 @@ from tests.support.factories import (
     make_pod,
     make_pool,
     make_task,
-    make_user,
     make_waiting_task,
 )
 

@@ -5,6 +5,7 @@ from datetime import date, time, timedelta
 import pytest
 
 from pods_app.freeze import services
+from pods_app.freeze.by_hand import end_override, freeze_now, grant_override
 from pods_app.freeze.checks import Days
 from pods_app.freeze.edges import follow_schedules
 from pods_app.freeze.gate import Start, refusal
@@ -13,10 +14,7 @@ from pods_app.freeze.services import (
     create_window,
     delete_window,
     end_early,
-    end_override,
     extend,
-    freeze_now,
-    grant_override,
 )
 from pods_app.models import FreezeWindow
 from tasks_app.actors import Actor

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from pods_app import leases, outcomes, permits, queue
 from pods_app.dispatch import dispatch_task
-from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot, Pool, WorkDirectory
+from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot, WorkDirectory
 from pods_app.registration import heartbeat, report_leases
 from pods_app.services import (
     drain_if_free,

@@ -28,7 +28,7 @@ MATRIX = {"viewer": VIEW, "planner": PLAN, "approver": APPROVE, "manager": MANAG
 
 def test_the_matrix_names_every_role_and_every_action():
     assert set(MATRIX) == set(RoleAssignment.Role.values)
-    assert MANAGE | GLOBAL == set(Action)
+    assert set(Action) == MANAGE | GLOBAL
 
 
 @pytest.mark.parametrize("action", Action)

@@ -16,11 +16,13 @@ WANTED = {
     "check_agents",
     "cleanup_work_dirs",
     "create_pool_token",
+    "freeze",
     "push_configuration",
     "purge",
     "reconcile_pods",
     "run_agent",
     "run_controller",
+    "unfreeze",
 }
 
 

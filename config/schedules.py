@@ -9,6 +9,7 @@ EVERY_MINUTE, HOURLY = 1, 60
 #: Name, function, minutes between two runs. Each function is single-flight itself.
 SCHEDULES = (
     ("Place waiting tasks", "pods_app.jobs.dispatch", EVERY_MINUTE),
+    ("Warm waiting plans", "pods_app.jobs.warm_up", EVERY_MINUTE),
     ("One pass of the controller", "pods_app.jobs.controller_pass", EVERY_MINUTE),
     ("Reconcile pods", "pods_app.jobs.reconcile_pods", EVERY_MINUTE),
     ("Check agents", "agents_app.jobs.check_agents", EVERY_MINUTE),

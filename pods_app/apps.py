@@ -18,5 +18,6 @@ class PodsAppConfig(AppConfig):
         signals.task_transitioned.connect(receivers.on_task_transitioned)
         signals.cancel_requested.connect(receivers.on_cancel_requested)
         signals.state_unlocked_by_force.connect(receivers.on_state_unlocked_by_force)
+        signals.warmup_wanted.connect(receivers.on_warmup_wanted)
         lease_ended.connect(receivers.on_lease_ended)
         added_fields.register()

@@ -17,19 +17,17 @@ from django.db import Error, close_old_connections, connection
 
 from pods_app.dispatch import DISPATCH
 from pods_app.freeze.edges import follow_schedules
-from pods_app.leases import release_hold, repair_slots
-from pods_app.models import Lease, Pool
+from pods_app.leases import repair_slots
+from pods_app.models import Pool
 from pods_app.notify import CONTROLLER_CHANNEL, listener
 from pods_app.outcomes import return_lost_work
 from pods_app.queue import dispatch_pass
 from pods_app.reconcile import cluster_pools, reconcile_local_pods
-from pods_app.states import RESERVING, LeaseState
+from pods_app.warmups import expire_pass, warm_pass
 from pods_app.work_directories import forget_directories_of_gone_pods
-from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.void_plans import void_moved_plans
 from tasks_app.single_flight import acquire, new_holder
 from tasks_app.single_flight import release as give_back
-from tasks_app.states import Status
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +44,6 @@ def _reconcile_local_pools() -> None:
         reconcile_local_pods(pool)
 
 
-def end_expired_holds() -> int:
-    """Let the reservations of plans go that nobody confirmed in time; returns how many."""
-    expired = Lease.objects.filter(
-        state=LeaseState.LIVE,
-        phase__in=RESERVING,
-        task__status=Status.APPLY_PENDING,
-        task__keep_warm_until__lt=ClockTimestamp(),
-    )
-    reason = "nobody confirmed the plan while it was kept warm"
-    return sum(
-        release_hold(lease_id, actor=DISPATCH, reason=reason)
-        for lease_id in list(expired.values_list("pk", flat=True))
-    )
-
-
 def _return_lost_work() -> int:
     return return_lost_work(actor=DISPATCH)
 
@@ -68,20 +51,23 @@ def _return_lost_work() -> int:
 _passes: dict[str, Callable[[], object]] = {
     "freezes": follow_schedules,
     "local pods": _reconcile_local_pools,
-    "expired holds": end_expired_holds,
+    "expired warm-ups": expire_pass,
     "lost work": _return_lost_work,
     "slots": repair_slots,
     "void plans": void_moved_plans,
     "directories": forget_directories_of_gone_pods,
     "dispatch": dispatch_pass,
+    "warm-ups": warm_pass,
 }
+#: What gives slots away comes last, to what people wait for first.
+_LAST = ("dispatch", "warm-ups")
 
 
 def register_pass(name: str, function: Callable[[], object]) -> None:
     """Add a pass of an upper app; it runs before dispatch in each tick."""
-    dispatch = _passes.pop("dispatch")
+    last = {name: _passes.pop(name) for name in _LAST}
     _passes[name] = function
-    _passes["dispatch"] = dispatch
+    _passes.update(last)
 
 
 def controller_pass(go_on: Callable[[], bool] = lambda: True) -> None:

@@ -144,9 +144,14 @@ def _age(version: str) -> tuple[bool, bool, Version]:
     return True, not parsed.is_prerelease, parsed
 
 
-def takes_work() -> Q:
-    """Return the condition that a pod may be given work."""
-    return Q(phase=PodPhase.ONLINE, draining=False, ending=False)
+def takes_work(prefix: str = "") -> Q:
+    """Return the condition that a pod may be given work.
+
+    Args:
+        prefix: from the queried model to the pod, for example ``pod__``.
+    """
+    facts = {"phase": PodPhase.ONLINE, "draining": False, "ending": False}
+    return Q(**{f"{prefix}{name}": value for name, value in facts.items()})
 
 
 def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:

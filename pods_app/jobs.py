@@ -6,6 +6,7 @@ from pods_app import controller as controller_module
 from pods_app import reconcile as reconcile_module
 from pods_app.models import Pool
 from pods_app.queue import dispatch_pass
+from pods_app.warmups import expire_pass, warm_pass
 from pods_app.work_directories import cleanup
 from tasks_app.single_flight import single_flight
 
@@ -17,6 +18,15 @@ def dispatch() -> int:
     """Place waiting tasks; returns how many got a lease."""
     with single_flight("job: dispatch", _SECONDS) as mine:
         return dispatch_pass() if mine else 0
+
+
+def warm_up() -> int:
+    """Renew or end what lies ready, and make ready what does not; returns how many began."""
+    with single_flight("job: warm-up", _SECONDS) as mine:
+        if not mine:
+            return 0
+        expire_pass()
+        return warm_pass()
 
 
 def controller_pass() -> bool:

@@ -155,7 +155,26 @@ def dispatch_pass() -> int:
     return placed
 
 
-def _entries() -> list[Entry]:
+def look(pool_ids: set[UUID]) -> tuple[dict[UUID, Room], set[UUID]]:
+    """Look at pools for what must take no slot that a task waits for.
+
+    Returns:
+        The pools by id with their room, less what tasks that could start now will take; and the
+        ids of those in which tasks wait for a slot.
+    """
+    rooms, entries = _rooms(pool_ids), _entries(pool_ids)
+    blocking = Blocking.of({entry.workspace_id for entry in entries})
+    crowded = set()
+    for entry in entries:
+        reason = _judge(entry, rooms[entry.pool_id], "", blocking)
+        if reason is not None and reason.code == waiting.Code.NO_SLOT:
+            crowded.add(entry.pool_id)
+        elif reason is None and entry.lease is None:
+            rooms[entry.pool_id].take(entry, None)
+    return rooms, crowded
+
+
+def _entries(pool_ids: set[UUID] | None = None) -> list[Entry]:
     patience = timedelta(seconds=settings.SLIPWAY.reservation_yield_seconds)
     late = ExpressionWrapper(
         Q(created_at__lt=ClockTimestamp() - patience), output_field=BooleanField()
@@ -163,6 +182,7 @@ def _entries() -> list[Entry]:
     entries = [
         Entry(*row)
         for row in startable_order()
+        .filter(Q() if pool_ids is None else Q(placement__pool__in=pool_ids))
         .annotate(late=late)
         .values_list(
             "pk",

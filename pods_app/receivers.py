@@ -15,6 +15,7 @@ from pods_app.notify import notify_agent
 from pods_app.outcomes import fence
 from pods_app.queue import fill_slots
 from pods_app.services import place_in_pool
+from pods_app.warmups import warm_pass
 from tasks_app.after_commit import after_commit
 from tasks_app.models import StateLock, Task
 from tasks_app.states import FINAL, Status
@@ -56,6 +57,12 @@ def _fill_after_commit(pool_id: UUID) -> None:
     # Never in this transaction: the task's row comes first in the lock order, and other tasks'
     # rows would follow it.
     after_commit(fill_slots, pool_id)
+    after_commit(warm_pass, {pool_id})
+
+
+def on_warmup_wanted(sender: Any, task: Task, **kwargs: Any) -> None:
+    """A person asked for it."""
+    after_commit(warm_pass, {task.placement.pool_id})
 
 
 def on_state_unlocked_by_force(sender: Any, lock: StateLock, **kwargs: Any) -> None:

@@ -17,6 +17,7 @@ from pods_app.models import ManagedPod
 from pods_app.queue import fill_slots
 from pods_app.registration import is_pool_token, pool_of_token, register_pod
 from pods_app.states import PoolKind
+from pods_app.warmups import warm_pass
 from tasks_app.actors import Actor
 from tasks_app.after_commit import after_commit
 from tasks_app.exceptions import NotPermitted, Unauthenticated
@@ -73,6 +74,7 @@ def _register(token: str, message: RegisterRequest) -> RegisterReply:
         token = tokens.issue(agent)
         # What waited for an agent starts now, not at the controller's next tick.
         after_commit(fill_slots, pod.pool_id)
+        after_commit(warm_pass, {pod.pool_id})
     slipway = settings.SLIPWAY
     return RegisterReply(
         agent_id=agent.pk,

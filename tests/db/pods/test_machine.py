@@ -272,8 +272,8 @@ class Machine(RuleBasedStateMachine):
             pod,
             engines=pod.engines,
             providers=[],
-            disk_total_bytes=1,
-            disk_free_bytes=1,
+            disk_total_bytes=1 << 40,
+            disk_free_bytes=1 << 40,
             draining=False,
         )
         if forgets:

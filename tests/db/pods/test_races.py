@@ -160,8 +160,8 @@ def test_a_drain_and_a_claim_beside_heartbeats(pool, pod):
                 ManagedPod.objects.get(pk=pod.pk),
                 engines=pod.engines,
                 providers=[],
-                disk_total_bytes=1,
-                disk_free_bytes=1,
+                disk_total_bytes=1 << 40,
+                disk_free_bytes=1 << 40,
                 draining=False,
             )
 
@@ -378,8 +378,8 @@ def test_no_deadlock_under_mixed_load(admin, pool):
                 pod,
                 engines=pod.engines,
                 providers=[],
-                disk_total_bytes=1,
-                disk_free_bytes=1,
+                disk_total_bytes=1 << 40,
+                disk_free_bytes=1 << 40,
                 draining=False,
             )
             named = leases.unended().filter(slot__pod=pod)

@@ -1,8 +1,4 @@
-"""Warm-ups: where a plan that waits is made ready, and what its agent says of it.
-
-A warm-up is a lease (`pods_app.leases`); what a person may count on stands on the task
-(`tasks_app.services.warmups`) and follows the lease: both are written in one transaction.
-"""
+"""What an agent says of a warm-up."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from pods_app import leases
-from pods_app.leases import get_lease, release
+from pods_app.leases import get_lease, release, warmed
 from pods_app.models import Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
@@ -52,15 +47,11 @@ def warmup_reported(*, lease_id: UUID, epoch: int, pod: ManagedPod, report: Repo
         if lease.phase == LeasePhase.APPLY:
             return
         if report.ready:
-            leases.warmed(lease)
+            warmed(lease)
             warmups.ready(lease.task, agent_id=pod.agent_id, actor=actor, lease=lease)
         else:
             cause = report.reason or "The agent could not make the directory ready."
-            failed = warmups.fail(
-                lease.task, cause=cause, permanent=report.permanent, actor=actor, lease=lease
-            )
-            if failed:  # else it was confirmed meanwhile: its agent knows the normal path
-                release(lease, actor=actor, reason=f"not ready: {cause}"[:250])
+            fail(lease, cause=cause, permanent=report.permanent, actor=actor)
 
 
 def _note(lease: Lease, report: Report) -> None:
@@ -72,3 +63,12 @@ def _note(lease: Lease, report: Report) -> None:
     }
     if any(getattr(lease, name) != value for name, value in facts.items()):
         Lease.objects.filter(pk=lease.pk).update(**facts)
+
+
+def fail(lease: Lease, *, cause: str, permanent: bool, actor: Actor) -> bool:
+    """Note a failure and have the agent give its slot back.
+
+    Not if the plan was confirmed meanwhile: its agent goes on, by the normal path if need be.
+    """
+    failed = warmups.fail(lease.task, cause=cause, permanent=permanent, actor=actor, lease=lease)
+    return failed and release(lease, actor=actor, reason=f"not ready: {cause}"[:250])

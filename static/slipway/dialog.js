@@ -30,7 +30,8 @@
     document.body.append(dialog);
     dialog.addEventListener("close", () => {
       const button = opener && document.getElementById(opener);
-      if (dialog.changed) window.slipway.refresh();
+      if (dialog.changed && document.querySelector("[data-live]")) window.slipway.refresh();
+      else if (dialog.changed) location.reload();
       dialog.changed = false;
       dialog.replaceChildren();
       if (button) button.focus();
@@ -49,7 +50,6 @@
       const close = event.target.closest("[data-close]");
       if (!close) return;
       event.preventDefault();
-      if ("changed" in close.dataset) dialog.changed = true;
       dialog.close();
     });
     dialog.addEventListener("submit", submit);
@@ -58,6 +58,7 @@
   function show(html) {
     dialog.innerHTML = html;
     if (!dialog.open) dialog.showModal();
+    if (dialog.querySelector("[data-changed]")) dialog.changed = true; // closed by Esc as well
     const secret = dialog.querySelector("[data-select]");
     const wrong = dialog.querySelector("[role=alert][tabindex], [aria-invalid=true]");
     const first = dialog.querySelector("input:not([type=hidden]), select, textarea, button[type=submit], [data-close]");
@@ -123,6 +124,17 @@
     event.preventDefault();
     opener = button.id;
     open(button.href);
+  });
+  // What is done to several rows of a list: the same dialog, at an address below the list's.
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "changelist-form") return;
+    const action = event.target.elements.action;
+    const rows = [...event.target.querySelectorAll("input.action-select:checked")];
+    if (!action || !action.value || !rows.length || rows.length > 50) return; // the server says why
+    event.preventDefault();
+    opener = action.id || "";
+    const query = new URLSearchParams(rows.map((row) => ["task", row.value]));
+    open(location.pathname + "bulk/" + action.value + "/?" + query);
   });
   // Links that act as buttons answer to the space bar too.
   document.addEventListener("keydown", (event) => {

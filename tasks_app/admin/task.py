@@ -9,12 +9,13 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from tasks_app.admin import task_page
-from tasks_app.admin.base import SlipwayAdmin, object_url
+from tasks_app.admin import task_bulk, task_page
+from tasks_app.admin.base import SlipwayAdmin, may_cached, object_url
 from tasks_app.admin.filters import ProjectFilter, StatusFilter, WorkspaceFilter, uuid_or_none
 from tasks_app.admin.task_operations import TASK_OPERATIONS
 from tasks_app.formats import DASH, ago, counts, link, status_badge
@@ -46,6 +47,8 @@ class TaskAdmin(SlipwayAdmin):
     list_select_related = ("workspace", "created_by", "plan")
     ordering = ("-id",)
     sortable_by = ()
+    actions = ()  # those of `task_bulk`, by role
+    list_disable_select_all = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).defer("diagnostics")
@@ -109,6 +112,25 @@ class TaskAdmin(SlipwayAdmin):
                 Q(workspace__in=list(named[:_NAMED_MAX])) | Q(message__icontains=word)
             )
         return queryset, False
+
+    # --- several at once ---------------------------------------------------------------------
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        return task_bulk.actions_for(request)
+
+    def bulk_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Confirm or discard several plans: the list of them, or the outcome of each."""
+        bulk = task_bulk.BULKS.get(name)
+        if bulk is None or not may_cached(request, bulk.right):
+            raise Http404
+        return task_bulk.bulk_response(self, request, bulk)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.bulk_view)
+        return [
+            path("bulk/<slug:name>/", view, name="tasks_app_task_bulk"),
+            *super().get_urls(),
+        ]
 
     # --- the page ----------------------------------------------------------------------------
 

@@ -81,12 +81,12 @@ class Transport:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
-        read_seconds: float = READ_SECONDS,
+        read_seconds: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """Return a good answer whose body is still to be read.
 
         Args:
-            read_seconds: the longest silence.
+            read_seconds: the longest silence; by default READ_SECONDS.
 
         Raises:
             ClusterError
@@ -100,7 +100,7 @@ class Transport:
             body=body,
             auth_settings=["BearerToken"],
         )
-        limits = (CONNECT_SECONDS, read_seconds)
+        limits = (CONNECT_SECONDS, READ_SECONDS if read_seconds is None else read_seconds)
         try:
             answer = self._api.call_api(*request, _request_timeout=limits).response
         except ApiException as error:  # TLS

@@ -7,6 +7,8 @@ class AgentsAppConfig(AppConfig):
 
     def ready(self) -> None:
         from agents_app.health import check_agents
+        from agents_app.services.holds import refresh_pass
         from pods_app.controller import register_pass
 
         register_pass("agents", check_agents)
+        register_pass("holds", refresh_pass)

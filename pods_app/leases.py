@@ -328,6 +328,24 @@ def _directive(lease: Lease) -> str:
     return lease.phase
 
 
+def outdate(lease: Lease, environment_digest: str) -> bool:
+    """What the agent was given for its hold is not what it would be given now: wake it.
+
+    Returns:
+        False if the lease went on meanwhile, or the agent was given something else.
+    """
+    with transaction.atomic():
+        outdated = Lease.objects.filter(
+            pk=lease.pk,
+            state=LeaseState.LIVE,
+            phase=lease.phase,
+            environment_digest=lease.environment_digest,
+        ).update(environment_digest=environment_digest)
+        if outdated:
+            notify_agent(lease.slot.pod.agent_id)
+    return bool(outdated)
+
+
 _DELIVERED = """
 UPDATE pods_app_lease lease SET
     delivered_at = COALESCE(lease.delivered_at, clock_timestamp()),

@@ -112,7 +112,7 @@ def grant(
                 plan_hash=plan_hash,
                 manifest_digest=manifest_digest,
                 path=path,
-                environment_digest=environment_digest or lease.environment_digest,
+                environment_digest=environment_digest,
                 state_lineage=confirmation.state_lineage,
                 state_serial=confirmation.state_serial,
                 state_verified=own_state,

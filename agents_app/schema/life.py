@@ -42,7 +42,7 @@ class PermitRequest(Message):
     manifest_digest: str
     path: ApplyPath
     path_reason: str = Field(default="", max_length=500)  # why not a faster one; shown at once
-    environment_digest: str = ""  # of the job whose environment Terraform has
+    environment_digest: str = Field(min_length=1, max_length=64)  # of the job Terraform was given
 
 
 class PermitReply(Message):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.conf import settings
@@ -17,15 +15,16 @@ from agents_app.schema import (
     StateBackend,
     Variable,
 )
+from agents_app.services.holds import environment_digest
 from pods_app.models import Lease, Pool
 from pods_app.services import pool_credentials
 from pods_app.state_access import run_token
 from pods_app.states import RESERVING, LeasePhase
-from tasks_app.models import ConfigurationVersion, Plan, Task, Workspace
+from tasks_app.models import ConfigurationVersion, Plan
 from tasks_app.models import Variable as VariableRow
 from tasks_app.models.project import AbstractCredential
 from tasks_app.services.credentials import project_credentials
-from tasks_app.services.variables import task_variables
+from tasks_app.services.variables import ResolvedVariable, task_variables
 
 STATE_USERNAME = "slipway"
 
@@ -47,7 +46,7 @@ def jobs_for(leases: Iterable[Lease], pool: Pool) -> dict[UUID, Job]:
     )
     applied = [lease.task_id for lease in leases if lease.phase in (*RESERVING, LeasePhase.APPLY)]
     plans = {plan.pk: plan for plan in Plan.objects.filter(task__in=applied)} if applied else {}
-    shared = _pool_credentials(pool)
+    shared = pool_credentials(pool)
     return {
         lease.pk: _job(
             lease, pool, digests[lease.task.configuration_id], plans.get(lease.task_id), shared
@@ -61,12 +60,15 @@ def _job(
     pool: Pool,
     configuration_digest: str,
     plan: Plan | None,
-    shared: dict[tuple[str, str], Credential],
+    shared: Sequence[tuple[AbstractCredential, str]],
 ) -> Job:
     task, workspace = lease.task, lease.task.workspace
-    variables, environment = _variables(task)
-    credentials = list((shared | _project_credentials(workspace)).values())
-    digest = _digest(pool, variables, environment, credentials)
+    resolved = task_variables(task)
+    variables, environment = _variables(resolved)
+    given = [*shared, *project_credentials(workspace.project)]
+    digest = environment_digest(
+        pool, [variable.version for variable in resolved], [row for row, _ in given]
+    )
     return Job(
         task_id=task.pk,
         workspace_id=workspace.pk,
@@ -82,7 +84,7 @@ def _job(
         replace=task.replace,
         variables=variables,
         environment=environment,
-        credentials=credentials,
+        credentials=_credentials(given),
         proxy=pool.proxy,
         ca_bundle=pool.ca_bundle,
         backend=_backend(lease, digest),
@@ -92,16 +94,11 @@ def _job(
     )
 
 
-def _digest(pool: Pool, *given: Iterable[Variable | EnvironmentVariable | Credential]) -> str:
-    """Return the SHA-256 of what a run is given beside its plan and its state password."""
-    values = [[one.model_dump() for one in kind] for kind in given]
-    document = json.dumps([pool.proxy, pool.ca_bundle, *values], sort_keys=True)
-    return hashlib.sha256(document.encode()).hexdigest()
-
-
-def _variables(task: Task) -> tuple[list[Variable], list[EnvironmentVariable]]:
+def _variables(
+    resolved: Iterable[ResolvedVariable],
+) -> tuple[list[Variable], list[EnvironmentVariable]]:
     terraform, environment = [], []
-    for variable in task_variables(task):
+    for variable in resolved:
         if variable.category == VariableRow.Category.TERRAFORM:
             terraform.append(
                 Variable(
@@ -120,18 +117,10 @@ def _variables(task: Task) -> tuple[list[Variable], list[EnvironmentVariable]]:
     return terraform, environment
 
 
-def _pool_credentials(pool: Pool) -> dict[tuple[str, str], Credential]:
-    return {
-        (row.kind, row.host): _credential(row, secret) for row, secret in pool_credentials(pool)
-    }
-
-
-def _project_credentials(workspace: Workspace) -> dict[tuple[str, str], Credential]:
-    """A project's credential beats its pool's for the same kind and host."""
-    return {
-        (row.kind, row.host): _credential(row, secret)
-        for row, secret in project_credentials(workspace.project)
-    }
+def _credentials(given: Iterable[tuple[AbstractCredential, str]]) -> list[Credential]:
+    """A project's credential, which comes later, beats its pool's for the same kind and host."""
+    found = {(row.kind, row.host): _credential(row, secret) for row, secret in given}
+    return list(found.values())
 
 
 def _credential(row: AbstractCredential, secret: str) -> Credential:

@@ -57,7 +57,7 @@ def _up_to_date(wish: Wish, known: KnownAssignment | None) -> bool:
     if known is None or wish.directive not in _NEEDS_PRESENT_JOB:
         return known is not None
     present = wish.lease.environment_digest
-    return bool(present) and known.environment_digest in ("", present)
+    return bool(present) and known.environment_digest == present
 
 
 def _key(entry: KnownAssignment) -> tuple[UUID, int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -30,8 +31,9 @@ _PRECEDENCE = {Variable.Scope.GLOBAL: 0, Variable.Scope.PROJECT: 1, Variable.Sco
 
 @dataclass(frozen=True)
 class ResolvedVariable:
-    """A variable with its value, for a run."""
+    """A variable with its value, for a run; ``version`` is the id of that."""
 
+    version: UUID
     key: str
     value: str
     category: str
@@ -205,9 +207,13 @@ def _in_scope(workspace: Workspace, path: str = "") -> Q:
 
 
 def _effective(workspace: Workspace) -> list[Variable]:
-    """Return the variables that hold for a workspace, by precedence."""
+    """Return the variables that hold for a workspace."""
+    return prevailing(Variable.objects.filter(_in_scope(workspace), deleted_at=None))
+
+
+def prevailing(rows: Iterable[Variable]) -> list[Variable]:
+    """Return those of all variables in a workspace's scopes that hold, by precedence."""
     found: dict[tuple[str, str], Variable] = {}
-    rows = Variable.objects.filter(_in_scope(workspace), deleted_at=None)
     for variable in sorted(rows, key=lambda row: _PRECEDENCE[row.scope]):
         found[variable.category, variable.key] = variable
     return list(found.values())
@@ -246,6 +252,7 @@ def task_variables(task: Task) -> list[ResolvedVariable]:
 def _resolve(version: VariableVersion) -> ResolvedVariable:
     plain = keyring().decrypt_row(version)
     return ResolvedVariable(
+        version=version.pk,
         key=version.variable.key,
         value=plain.decode(),
         category=version.variable.category,

@@ -25,6 +25,7 @@ def ask(agent, lease=None, key=None, epoch=None, **changes):
         "plan_hash": "a" * 64,
         "manifest_digest": "b" * 64,
         "path": "kept",
+        "environment_digest": "d" * 64,
         **changes,
     }
     query = {} if epoch is None else {"epoch": epoch}

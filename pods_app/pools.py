@@ -10,12 +10,15 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from pods_app.models import Pool, PoolCredential
+from pods_app.states import PoolKind
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput
 from tasks_app.models import Project
 from tasks_app.permissions import Action, require
 from tasks_app.transitions import record
 
+#: What decides how a pod in a cluster looks.
+_MAKES_PODS = {"name", "kind", "pod_template", "slots_per_pod"}
 _PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 #: What stands before the host in a proxy's address.
 _USER = re.compile(r"//[^/@]*@")
@@ -60,6 +63,11 @@ def _saved(
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise InvalidInput(" ".join(messages), field=field) from None
+    if pool.kind == PoolKind.KUBERNETES and _MAKES_PODS & fields.keys():
+        # Only where there is a cluster, its client is worth its memory.
+        from pods_app.cluster.check import check_pool
+
+        check_pool(pool)
     try:
         with transaction.atomic():
             if pool.is_default and not was_default:

@@ -46,7 +46,7 @@ class PoolForm(OperationForm):
         min_value=0,
         max_value=100,
         initial=1,
-        help_text="How many the controller keeps running in a pool of local processes.",
+        help_text="How many the controller keeps running; not in a static pool.",
     )
     http_proxy = forms.CharField(label="HTTP_PROXY", required=False)
     https_proxy = forms.CharField(label="HTTPS_PROXY", required=False)
@@ -56,6 +56,14 @@ class PoolForm(OperationForm):
         required=False,
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
         help_text="PEM certificates that its runs trust.",
+    )
+    pod_template = forms.CharField(
+        required=False,
+        max_length=1 << 16,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "font-mono"}),
+        help_text="Of a Kubernetes pool: YAML with metadata and spec as in a PodTemplateSpec, "
+        "merged into Slipway's own. Empty: as it comes.",
     )
 
     def fields_of_pool(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +102,8 @@ class ChangePool(Operates):
     form_class = PoolForm
 
     def initial(self, obj: Pool) -> dict[str, Any]:
-        names = ("name", "kind", "is_default", "slots_per_pod", "min_pods", "ca_bundle")
+        names = ["name", "kind", "is_default", "slots_per_pod", "min_pods", "ca_bundle"]
+        names += ["pod_template"]
         return {
             **{name: getattr(obj, name) for name in names},
             "projects": list(obj.projects.all()),
@@ -207,7 +216,9 @@ class PoolAdmin(SlipwayAdmin):
         }
 
     def _next_step(self, obj: Pool) -> str:
-        if obj.kind == PoolKind.LOCAL:
+        if obj.trouble:
+            return obj.trouble
+        if obj.kind != PoolKind.STATIC:
             return (
                 "No pod runs. Next step: start manage.py run_controller, which keeps them running."
             )

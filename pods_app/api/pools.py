@@ -24,7 +24,7 @@ from tasks_app.api.credentials import CredentialInput
 from tasks_app.api.pagination import ByName
 from tasks_app.exceptions import InvalidInput
 from tasks_app.models import Project
-from tasks_app.permissions import Action, require
+from tasks_app.permissions import Action, may, require
 
 _POOL = f"pools/(?P<pool_id>{UUID_PATTERN})"
 TOKENS_PREFIX = f"{_POOL}/tokens"
@@ -35,6 +35,9 @@ _HOURS_MAX = 24 * 366 * 10
 class PoolSerializer(serializers.ModelSerializer[Pool]):
     projects: Any = serializers.SlugRelatedField("name", many=True, read_only=True)
     proxy = serializers.SerializerMethodField(help_text="Without user and password")
+    pod_template = serializers.SerializerMethodField(
+        help_text="YAML of a Kubernetes pool's pods, for those who may operate pools; else null"
+    )
 
     class Meta:
         model = Pool
@@ -49,6 +52,8 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
             "frozen",
             "proxy",
             "ca_bundle",
+            "pod_template",
+            "trouble",
             "created_at",
         ]
         read_only_fields = fields
@@ -56,6 +61,10 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
     @extend_schema_field({"type": "object", "additionalProperties": {"type": "string"}})
     def get_proxy(self, row: Pool) -> dict[str, str]:
         return service.shown_proxy(row)
+
+    def get_pod_template(self, row: Pool) -> str | None:
+        actor = self.context["view"].actor
+        return row.pod_template if may(actor, Action.OPERATE) else None
 
 
 class PoolInput(Input):
@@ -74,6 +83,7 @@ class PoolInput(Input):
         child=serializers.CharField(max_length=2000, allow_blank=True), required=False
     )
     ca_bundle = serializers.CharField(max_length=1 << 20, allow_blank=True, required=False)
+    pod_template = serializers.CharField(max_length=1 << 16, allow_blank=True, required=False)
 
 
 class PoolViewSet(ApiViewSet):

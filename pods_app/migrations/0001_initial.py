@@ -138,7 +138,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('static', 'Static: agents started by hand'), ('local', 'Local processes, started by the controller'), ('kubernetes', 'Kubernetes pods, created by the controller')], default='static', max_length=10)),
                 ('is_default', models.BooleanField(default=False)),
                 ('slots_per_pod', models.PositiveSmallIntegerField(default=3)),
-                ('min_pods', models.PositiveSmallIntegerField(default=1, help_text='Pods the controller keeps running in a pool of local processes.')),
+                ('min_pods', models.PositiveSmallIntegerField(default=1, help_text='Pods the controller keeps running; not in a static pool.')),
                 ('frozen', models.BooleanField(default=False, editable=False)),
                 ('proxy', models.JSONField(blank=True, default=dict, help_text='HTTP_PROXY, HTTPS_PROXY, NO_PROXY for its runs.')),
                 ('ca_bundle', models.TextField(blank=True, help_text='PEM certificates its runs trust.')),

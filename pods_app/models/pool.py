@@ -24,7 +24,7 @@ class Pool(Identified):
     )
     slots_per_pod = models.PositiveSmallIntegerField(default=3)
     min_pods = models.PositiveSmallIntegerField(
-        default=1, help_text="Pods the controller keeps running in a pool of local processes."
+        default=1, help_text="Pods the controller keeps running; not in a static pool."
     )
     frozen = models.BooleanField(default=False, editable=False)
     proxy = models.JSONField(

@@ -53,7 +53,7 @@ def build_pod(
     *,
     around: Surroundings,
     template: dict[str, Any],
-    pool: str,
+    pool_id: str,
     slots: int,
     name: str,
     row_id: str,
@@ -92,7 +92,7 @@ def build_pod(
         "labels": {
             names.MANAGED_BY: names.SLIPWAY,
             names.OWNER: around.owner,
-            names.POOL: pool,
+            names.POOL: pool_id,
             **labels,
         },
         "annotations": annotations,

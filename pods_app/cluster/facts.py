@@ -114,7 +114,7 @@ def objects_of(
     for pod in pods:
         metadata = pod["metadata"]
         labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-        ours = labels.get(names.OWNER) == owner and labels.get(names.POOL) == pool.name
+        ours = labels.get(names.OWNER) == owner and labels.get(names.POOL) == str(pool.pk)
         if not ours and not alike.fullmatch(metadata["name"]):
             continue
         seen = diagnose(pod, datetime.now(UTC))

@@ -89,7 +89,7 @@ def manifest_of(pool: Pool, around: Surroundings, *, name: str, row_id: str) -> 
     return build_pod(
         around=around,
         template=parse_template(pool.pod_template),
-        pool=pool.name,
+        pool_id=str(pool.pk),
         slots=pool.slots_per_pod,
         name=name,
         row_id=row_id,

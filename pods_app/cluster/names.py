@@ -8,7 +8,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 SLIPWAY = "slipway"
 #: Label: the installation that owns the pod. Another installation's pods are never touched.
 OWNER = "slipway/installation"
-#: Label: the pool's name.
+#: Label: the pool's id; its name may change.
 POOL = "slipway/pool"
 #: Label: whether a slot of the pod runs or keeps something. A PodDisruptionBudget selects it.
 BUSY = "slipway/busy"
@@ -35,11 +35,6 @@ def pod_name(pool: str, number: int) -> str:
 def may_name_pods(pool: str) -> bool:
     """Return whether pods may be called after the pool (RFC 1123 labels)."""
     return _POOL_NAME.fullmatch(pool) is not None
-
-
-def selector(owner: str, pool: str) -> str:
-    """Return the label selector of an installation's pods in a pool."""
-    return f"{MANAGED_BY}={SLIPWAY},{OWNER}={owner},{POOL}={pool}"
 
 
 def busy_marks(busy: bool) -> tuple[dict[str, str], dict[str, str]]:

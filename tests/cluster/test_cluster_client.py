@@ -22,7 +22,7 @@ def manifest(space):
     return build_pod(
         around=around(namespace=space.name),
         template={},
-        pool="pool",
+        pool_id="pool",
         slots=3,
         name="pool-0",
         row_id="r",

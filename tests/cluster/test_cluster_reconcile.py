@@ -338,3 +338,13 @@ def test_two_at_once_never_make_more_than_is_wanted(space, slipway):
         list(threads.map(reconcile, range(18)))
     assert len(space.all_pods()) == 3
     assert ManagedPod.objects.exclude(phase=PodPhase.GONE).exclude(pod_uid="").count() == 3
+
+
+def test_a_renamed_pool_keeps_its_pods(pool, space):
+    reconcile_pods(pool)
+    pod = ManagedPod.objects.get()
+    online(pod)
+    Pool.objects.filter(pk=pool.pk).update(name="renamed", min_pods=2)
+    pool.refresh_from_db()
+    assert "gone pool-0" not in acts(pool)
+    assert {one["metadata"]["name"] for one in space.all_pods()} == {"pool-0", "renamed-0"}

@@ -13,7 +13,7 @@ def build(template="", name="pool-0", row_id="row-1", slots=3, **changes):
     return build_pod(
         around=around(**changes),
         template=parse_template(template),
-        pool="pool",
+        pool_id="pool-id",
         slots=slots,
         name=name,
         row_id=row_id,
@@ -34,7 +34,7 @@ def test_a_pod_is_known_again_by_its_marks():
     assert metadata["labels"] == {
         "app.kubernetes.io/managed-by": "slipway",
         "slipway/installation": "owner-1",
-        "slipway/pool": "pool",
+        "slipway/pool": "pool-id",
         "slipway/busy": "false",
     }
     assert metadata["annotations"]["slipway/pod"] == "row-1"
@@ -113,7 +113,7 @@ def test_a_template_is_merged_into_the_default():
     pod = build(TEMPLATE)
     spec = pod["spec"]
     assert pod["metadata"]["labels"]["team"] == "net"
-    assert pod["metadata"]["labels"]["slipway/pool"] == "pool"
+    assert pod["metadata"]["labels"]["slipway/pool"] == "pool-id"
     assert (spec["nodeSelector"], spec["terminationGracePeriodSeconds"]) == ({"disk": "fast"}, 60)
     assert [one["name"] for one in spec["containers"]] == ["agent", "sidecar"]
     assert agent(pod)["image"] == "registry.example/agent:2"

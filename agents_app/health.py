@@ -1,4 +1,4 @@
-"""Is an agent there? Judged by the age of its heartbeat, in database time.
+"""Which agents are lost: judged by the age of their heartbeats, in database time.
 
 An agent's silence counts only while somebody listened. Web processes note every few seconds
 that they do (`Listening`); a gap in these notes, as an outage of the server or the database
@@ -9,7 +9,6 @@ outage no agent is declared lost before ``agent_lost_seconds`` have passed since
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum
 
 from django.conf import settings
 from django.db import connection
@@ -21,14 +20,11 @@ from pods_app.models import ManagedPod
 from pods_app.services import lose_pod
 from pods_app.states import PodPhase
 from tasks_app.actors import Actor
-from tasks_app.conf import SlipwaySettings
 from tasks_app.models.base import ClockTimestamp
 
 HEALTH = Actor.system("health")
 #: Notes of listening further apart than this are a gap, in seconds.
 GAP_SECONDS = 10.0
-#: An agent is in doubt after missing so many heartbeats.
-_MISSED_HEARTBEATS = 3
 
 _NOTE = """
 INSERT INTO agents_app_listening AS row (singleton, since, seen_at)
@@ -38,26 +34,6 @@ ON CONFLICT (singleton) DO UPDATE SET
                  THEN clock_timestamp() ELSE row.since END,
     seen_at = clock_timestamp()
 """
-
-
-class Health(StrEnum):
-    """What the age of a heartbeat says of an agent."""
-
-    ONLINE = "online"
-    UNKNOWN = "unknown"
-    LOST = "lost"
-
-
-def status(age: timedelta | None, slipway: SlipwaySettings) -> Health:
-    """Judge an agent by the age of its last heartbeat (None: it never sent one)."""
-    if age is None:
-        return Health.UNKNOWN
-    seconds = age.total_seconds()
-    if seconds > slipway.agent_lost_seconds:
-        return Health.LOST
-    if seconds > _MISSED_HEARTBEATS * slipway.heartbeat_seconds:
-        return Health.UNKNOWN
-    return Health.ONLINE
 
 
 def note_listening() -> None:

@@ -76,14 +76,19 @@ def milliseconds_words(value: float) -> str:
     return f"{value / 1000:.1f} s" if value < 60_000 else seconds_words(value / 1000)
 
 
-def ago(moment: datetime | None) -> SafeString:
-    """Return a relative time with the exact one on hover; the page's script keeps it fresh."""
+def ago(moment: datetime | None, tone: str = "") -> SafeString:
+    """Return a relative time with the exact one on hover; the page's script keeps it fresh.
+
+    Args:
+        tone: ``ask`` or ``bad`` if it is too long ago.
+    """
     if moment is None:
         return DASH
     away = (timezone.now() - moment).total_seconds()
     words = f"{seconds_words(away)} ago" if away >= 0 else f"in {seconds_words(-away)}"
     return format_html(
-        '<time class="sw-time" datetime="{}" title="{}" data-ago>{}</time>',
+        '<time class="sw-time{}" datetime="{}" title="{}" data-ago>{}</time>',
+        f" sw-text-{tone}" if tone else "",
         moment.isoformat(),
         f"{moment:%Y-%m-%d %H:%M:%S} UTC",
         words,

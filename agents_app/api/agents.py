@@ -1,32 +1,33 @@
-"""Agents: their health, and locking one out."""
+"""Agents: how they are, what they have, and locking one out."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import django_filters
-from django.conf import settings
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce, Now
-from drf_spectacular.utils import extend_schema, inline_serializer
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents_app.health import Health, status
 from agents_app.models import Agent
 from agents_app.tokens import revoke_agent
+from pods_app.api.pods import HealthFilter, LoadSerializer
 from pods_app.api.visibility import visible_pools
-from pods_app.states import DirectoryState, PodPhase
+from pods_app.models import ManagedPod
+from pods_app.selectors import slot_counts, with_load
+from pods_app.states import PodPhase, SlotStatus
 from tasks_app.api.base import ApiViewSet, NoInput, is_schema
 from tasks_app.api.fields import ExtendedFilterSet
 
-_AGE = ExpressionWrapper(Now() - F("pod__last_heartbeat"), output_field=DurationField())
-_KEPT = ~Q(pod__work_directories__state=DirectoryState.DELETED)
+_SlotCounts = inline_serializer(
+    "SlotCounts", {name: serializers.IntegerField() for name in ("total", *SlotStatus.values)}
+)
 
 
-class AgentSerializer(serializers.ModelSerializer[Any]):
+class AgentSerializer(LoadSerializer):
     pod = serializers.UUIDField(source="pod_id", read_only=True)
     pod_name = serializers.CharField(source="pod.pod_name", read_only=True)
     pool = serializers.CharField(source="pod.pool.name", read_only=True)
@@ -35,8 +36,7 @@ class AgentSerializer(serializers.ModelSerializer[Any]):
     last_heartbeat = serializers.DateTimeField(
         source="pod.last_heartbeat", read_only=True, allow_null=True
     )
-    health = serializers.SerializerMethodField(help_text="By the age of the last heartbeat")
-    heartbeat_age_seconds = serializers.SerializerMethodField()
+    slots = serializers.SerializerMethodField(help_text="How many of each status")
     engines = serializers.ListField(
         child=serializers.DictField(), source="pod.engines", read_only=True
     )
@@ -49,8 +49,6 @@ class AgentSerializer(serializers.ModelSerializer[Any]):
     disk_free_bytes = serializers.IntegerField(
         source="pod.disk_free_bytes", read_only=True, allow_null=True
     )
-    directories = serializers.IntegerField(read_only=True, help_text="Work directories it keeps")
-    directory_bytes = serializers.IntegerField(read_only=True)
 
     class Meta:
         model = Agent
@@ -63,29 +61,29 @@ class AgentSerializer(serializers.ModelSerializer[Any]):
             "program_version",
             "phase",
             "draining",
-            "health",
             "last_heartbeat",
-            "heartbeat_age_seconds",
+            *LoadSerializer.LOAD,
+            "slots",
             "engines",
             "providers",
             "disk_total_bytes",
             "disk_free_bytes",
-            "directories",
-            "directory_bytes",
             "registered_at",
         ]
         read_only_fields = fields
 
-    def get_health(self, row: Any) -> Health:
-        return status(row.age, settings.SLIPWAY)
+    def pod_of(self, row: Any) -> ManagedPod:
+        return cast(ManagedPod, row.pod)
 
-    def get_heartbeat_age_seconds(self, row: Any) -> float | None:
-        return None if row.age is None else round(row.age.total_seconds(), 1)
+    @extend_schema_field(_SlotCounts)
+    def get_slots(self, row: Agent) -> dict[str, int]:
+        return slot_counts(row.pod.slots.all())
 
 
 class AgentFilter(ExtendedFilterSet):
     pool = django_filters.CharFilter("pod__pool__name", help_text="Name of its pool")
     phase = django_filters.MultipleChoiceFilter("pod__phase", choices=PodPhase.choices)
+    health = HealthFilter(pod="pod__")
 
     class Meta:
         model = Agent
@@ -107,15 +105,8 @@ class AgentViewSet(ApiViewSet):
     def get_queryset(self) -> QuerySet[Agent]:
         if is_schema(self):
             return Agent.objects.none()
-        return (
-            Agent.objects.filter(pod__pool__in=visible_pools(self.request.user))
-            .select_related("pod__pool")
-            .annotate(
-                age=_AGE,
-                directories=Count("pod__work_directories", filter=_KEPT),
-                directory_bytes=Coalesce(Sum("pod__work_directories__bytes", filter=_KEPT), 0),
-            )
-        )
+        agents = Agent.objects.filter(pod__pool__in=visible_pools(self.request.user))
+        return with_load(agents.select_related("pod__pool"), "pod").prefetch_related("pod__slots")
 
     def list(self, request: Request) -> Response:
         """List the agents of the pools you may see, newest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin
@@ -13,16 +13,18 @@ from django.template.loader import render_to_string
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
 from pods_app import services
+from pods_app.admin.health import HealthFilter, health_badge, heard, thresholds
 from pods_app.admin.pool import Operates
-from pods_app.admin.slots import PHASE_LOOKS, WITH_SLOTS, squares
+from pods_app.admin.slots import squares, with_slots
 from pods_app.api.visibility import visible_pools, visible_project_ids
 from pods_app.models import Lease, ManagedPod, WorkDirectory
-from pods_app.states import DirectoryState, LeaseState, PodPhase
+from pods_app.selectors import with_load
+from pods_app.states import RESERVING, DirectoryState, LeaseState, PodPhase
 from tasks_app.actors import Actor
 from tasks_app.admin.base import SlipwayAdmin, list_url
 from tasks_app.admin.filters import uuid_or_none
 from tasks_app.admin.operations import Availability, Done, OperationForm
-from tasks_app.formats import DASH, ago, badge, byte_words
+from tasks_app.formats import DASH, byte_words
 from tasks_app.permissions import Action, may
 
 
@@ -58,41 +60,58 @@ class DrainForm(OperationForm):
     reason = forms.CharField(max_length=250, help_text="For the others.")
 
 
+def reserved_for(pod: ManagedPod, visible: set[Any]) -> dict[str, Any]:
+    """Return what waits on a pod for a person, and how much of it may not be named."""
+    leases = Lease.objects.filter(slot__pod=pod, state=LeaseState.LIVE, phase__in=RESERVING)
+    found = list(leases.select_related("task__workspace", "slot").order_by("slot__slot_id"))
+    named = [lease for lease in found if lease.task.workspace.project_id in visible]
+    return {"reserved": named, "hidden": len(found) - len(named)}
+
+
 def _at_stake(pod: ManagedPod) -> dict[str, Any]:
     leases = Lease.objects.filter(slot__pod=pod).exclude(state=LeaseState.ENDED)
     return {"leases": list(leases.select_related("task__workspace", "slot"))}
 
 
-class Drain(Operates):
+class OfPod(Operates):
+    """An operation on a pod; it may stand on the page of what belongs to one."""
+
+    form_class = DrainForm
+
+    def pod(self, obj: Any) -> ManagedPod:
+        """Return the pod of the page's object."""
+        return cast(ManagedPod, obj)
+
+
+class Drain(OfPod):
     name, label, icon = "drain", "Drain", "water_drop"
     title, submit = "Give this pod no new work?", "Drain"
     text = "What runs or waits in it stays; nothing new is placed here."
     template = "admin/slipway/pods/stake.html"
-    form_class = DrainForm
 
-    def availability(self, actor: Actor, obj: ManagedPod) -> Availability:
-        reason = "The pod is gone." if obj.phase == PodPhase.GONE else ""
-        return Availability(not obj.draining and may(actor, Action.OPERATE), reason)
+    def availability(self, actor: Actor, obj: Any) -> Availability:
+        pod = self.pod(obj)
+        reason = "The pod is gone." if pod.phase == PodPhase.GONE else ""
+        return Availability(not pod.draining and may(actor, Action.OPERATE), reason)
 
-    def context(self, actor: Actor, obj: ManagedPod) -> dict[str, Any]:
-        return {**_at_stake(obj), "visible": visible_project_ids(actor.user)}
+    def context(self, actor: Actor, obj: Any) -> dict[str, Any]:
+        return {**_at_stake(self.pod(obj)), "visible": visible_project_ids(actor.user)}
 
-    def run(self, actor: Actor, obj: ManagedPod, data: dict[str, Any]) -> Done:
-        services.drain_pod(actor=actor, pod_id=obj.pk, reason=data["reason"])
-        return Done(f"{obj.pod_name} takes no new work.")
+    def run(self, actor: Actor, obj: Any, data: dict[str, Any]) -> Done:
+        pod = services.drain_pod(actor=actor, pod_id=self.pod(obj).pk, reason=data["reason"])
+        return Done(f"{pod.pod_name} takes no new work.")
 
 
-class Undrain(Operates):
+class Undrain(OfPod):
     name, label, icon, tone = "undrain", "Undrain", "play_arrow", "primary"
     title, submit = "Let this pod take work again?", "Undrain"
-    form_class = DrainForm
 
-    def availability(self, actor: Actor, obj: ManagedPod) -> Availability:
-        return Availability(obj.draining and may(actor, Action.OPERATE))
+    def availability(self, actor: Actor, obj: Any) -> Availability:
+        return Availability(self.pod(obj).draining and may(actor, Action.OPERATE))
 
-    def run(self, actor: Actor, obj: ManagedPod, data: dict[str, Any]) -> Done:
-        services.undrain_pod(actor=actor, pod_id=obj.pk, reason=data["reason"])
-        return Done(f"{obj.pod_name} takes work again.")
+    def run(self, actor: Actor, obj: Any, data: dict[str, Any]) -> Done:
+        pod = services.undrain_pod(actor=actor, pod_id=self.pod(obj).pk, reason=data["reason"])
+        return Done(f"{pod.pod_name} takes work again.")
 
 
 @admin.register(ManagedPod)
@@ -100,17 +119,33 @@ class ManagedPodAdmin(InPools):
     """Pods and what is in them."""
 
     page_template = "admin/slipway/pods/pod.html"
+    pod_path = ""
     operations = (Drain(), Undrain())
     empty_text = "No agent has registered yet. Make a token on a pool's page and start run_agent."
-    list_display = ("pod_name", "pool", "phase_badge", "grid", "heard", "disk", "engines_word")
-    list_filter: ClassVar[Any] = (PoolOfPodFilter, ("phase", ChoicesDropdownFilter), "draining")
+    list_display = (
+        "pod_name",
+        "pool",
+        "health",
+        "grid",
+        "heard",
+        "held",
+        "directories",
+        "disk",
+        "engines_word",
+    )
+    list_filter: ClassVar[Any] = (
+        PoolOfPodFilter,
+        ("phase", ChoicesDropdownFilter),
+        HealthFilter,
+        "draining",
+    )
     search_fields = ("pod_name", "agent_id")
     list_select_related = ("pool",)
     ordering = ("pod_name", "id")
     refresh_ms = 3000
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ManagedPod]:
-        return super().get_queryset(request).prefetch_related(WITH_SLOTS)
+        return with_load(super().get_queryset(request)).prefetch_related(with_slots())
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Ask once per list which tasks may be named."""
@@ -120,20 +155,25 @@ class ManagedPodAdmin(InPools):
             pod.squares = squares(pod, pod.slots.all(), visible)
         return changelist
 
-    @admin.display(description="Phase")
-    def phase_badge(self, obj: ManagedPod) -> Any:
-        if obj.draining and obj.phase == PodPhase.ONLINE:
-            return badge("Draining", "ask", "water_drop")
-        icon, tone = PHASE_LOOKS[PodPhase(obj.phase)]
-        return badge(obj.get_phase_display(), tone, icon)
+    @admin.display(description="Health")
+    def health(self, obj: Any) -> Any:
+        return health_badge(obj, obj.silence)
 
     @admin.display(description="Slots")
     def grid(self, obj: Any) -> Any:
         return render_to_string("admin/slipway/pods/grid.html", {"squares": obj.squares})
 
     @admin.display(description="Heard")
-    def heard(self, obj: ManagedPod) -> Any:
-        return ago(obj.last_heartbeat)
+    def heard(self, obj: Any) -> Any:
+        return heard(obj, obj.silence)
+
+    @admin.display(description="Held")
+    def held(self, obj: Any) -> Any:
+        return obj.held_applies or DASH
+
+    @admin.display(description="Directories")
+    def directories(self, obj: Any) -> str:
+        return f"{obj.directories} ({byte_words(obj.directory_bytes)})"
 
     @admin.display(description="Free disk")
     def disk(self, obj: ManagedPod) -> str:
@@ -149,18 +189,19 @@ class ManagedPodAdmin(InPools):
     def page_queryset(self, request: HttpRequest) -> QuerySet[ManagedPod]:
         return self.get_queryset(request).select_related("pool")
 
-    def page_context(self, request: HttpRequest, obj: ManagedPod) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         visible = visible_project_ids(request.user)
         leases = Lease.objects.filter(slot__pod=obj, task__workspace__project__in=visible)
         directories = WorkDirectory.objects.filter(pod=obj, task__workspace__project__in=visible)
         kept = directories.exclude(state=DirectoryState.DELETED)
-        icon, tone = PHASE_LOOKS[PodPhase(obj.phase)]
         used = None
         if obj.disk_total_bytes and obj.disk_free_bytes is not None:
             used = 100 * (obj.disk_total_bytes - obj.disk_free_bytes) / obj.disk_total_bytes
         return {
             "pod": obj,
-            "phase": {"icon": icon, "tone": tone},
+            "badge": health_badge(obj, obj.silence),
+            "heard": heard(obj, obj.silence),
+            "thresholds": thresholds(),
             "squares": squares(obj, obj.slots.all(), visible),
             "slots": [
                 {"slot": slot, "named": slot.task and slot.task.workspace.project_id in visible}
@@ -170,4 +211,5 @@ class ManagedPodAdmin(InPools):
             "directories": list(kept.select_related("task__workspace")[:30]),
             "directories_url": list_url(WorkDirectory, f"pool={obj.pool_id}"),
             "disk_used": used,
+            **reserved_for(obj, visible),
         }

@@ -12,10 +12,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from pods_app import pools, services
-from pods_app.admin.slots import WITH_SLOTS, rows, tally
+from pods_app.admin.slots import rows, tally, with_slots
 from pods_app.api.visibility import visible_pools
 from pods_app.models import ManagedPod, PodSlot, Pool, PoolCredential, PoolToken
 from pods_app.registration import create_pool_token, revoke_pool_token
+from pods_app.selectors import with_load
 from pods_app.states import PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.admin.base import SlipwayAdmin, list_url, object_url, operation_url
@@ -195,7 +196,8 @@ class PoolAdmin(SlipwayAdmin):
 
     def page_context(self, request: HttpRequest, obj: Pool) -> dict[str, Any]:
         operates = may(self.actor(request), Action.OPERATE)
-        pods = list(obj.pods.exclude(phase=PodPhase.GONE).prefetch_related(WITH_SLOTS)[:_PODS_MAX])
+        shown = with_load(obj.pods.exclude(phase=PodPhase.GONE))
+        pods = list(shown.prefetch_related(with_slots())[:_PODS_MAX])
         online = [pod for pod in pods if pod.phase == PodPhase.ONLINE]
         return {
             "pool": obj,

@@ -8,25 +8,25 @@ from typing import Any
 
 from django.db.models import Prefetch
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
+from pods_app.admin.health import health_badge, heard
 from pods_app.api.visibility import visible_project_ids
 from pods_app.models import ManagedPod, PodSlot
+from pods_app.selectors import slot_counts
 from pods_app.states import PodPhase, SlotStatus
 from tasks_app.admin.base import object_url
 from tasks_app.formats import seconds_words
 
-#: What :func:`rows` and :func:`squares` read of a pod, in one query.
-WITH_SLOTS = Prefetch(
-    "slots",
-    PodSlot.objects.select_related("task__workspace").defer("task__diagnostics"),
-)
-#: Icon and tone of every phase of a pod.
-PHASE_LOOKS = {
-    PodPhase.STARTING: ("hourglass_top", "busy"),
-    PodPhase.ONLINE: ("check", "good"),
-    PodPhase.LOST: ("heart_broken", "bad"),
-    PodPhase.GONE: ("block", "quiet"),
-}
+
+def with_slots(pod: str = "") -> Prefetch[Any]:
+    """Return the prefetch of what :func:`squares` reads, in one query.
+
+    Args:
+        pod: from the model to the pod, for example ``pod__``.
+    """
+    slots = PodSlot.objects.select_related("task__workspace").defer("task__diagnostics")
+    return Prefetch(f"{pod}slots", slots)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Row:
     pod: ManagedPod
     url: str
     squares: list[Square]
-    icon: str
-    tone: str
+    badge: SafeString
+    heard: SafeString
 
 
 def squares(pod: ManagedPod, slots: Iterable[PodSlot], visible: set[Any]) -> list[Square]:
@@ -75,15 +75,16 @@ def _square(pod: ManagedPod, slot: PodSlot, visible: set[Any]) -> Square:
     return Square(slot.status, words, url, lost or pod.draining)
 
 
-def rows(pods: Iterable[ManagedPod], user: Any) -> list[Row]:
-    """Return pods with their grids; the pods come with `WITH_SLOTS`."""
+def rows(pods: Iterable[Any], user: Any) -> list[Row]:
+    """Return pods with their grids; the pods come `with_load` and :func:`with_slots`."""
     visible = visible_project_ids(user)
     return [
         Row(
             pod,
             object_url(pod),
             squares(pod, pod.slots.all(), visible),
-            *PHASE_LOOKS[PodPhase(pod.phase)],
+            health_badge(pod, pod.silence),
+            heard(pod, pod.silence),
         )
         for pod in pods
     ]
@@ -91,15 +92,10 @@ def rows(pods: Iterable[ManagedPod], user: Any) -> list[Row]:
 
 def tally(slots: Iterable[PodSlot]) -> dict[str, Any]:
     """Count slots by status, with their shares in percent for a gauge."""
-    statuses = [slot.status for slot in slots]
-    total = len(statuses)
-    running = statuses.count(SlotStatus.RUNNING)
-    reserved = statuses.count(SlotStatus.RESERVED)
+    counts = slot_counts(slots)
+    share = 100 / counts["total"] if counts["total"] else 0
     return {
-        "total": total,
-        "running": running,
-        "reserved": reserved,
-        "idle": total - running - reserved,
-        "running_share": 100 * running / total if total else 0,
-        "reserved_share": 100 * reserved / total if total else 0,
+        **counts,
+        "running_share": share * counts[SlotStatus.RUNNING],
+        "reserved_share": share * counts[SlotStatus.RESERVED],
     }

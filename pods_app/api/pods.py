@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import django_filters
-from django.db.models import DurationField, ExpressionWrapper, F, Prefetch, QuerySet
-from django.db.models.functions import Now
+from django.conf import settings
+from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -15,14 +15,13 @@ from rest_framework.response import Response
 
 from pods_app import services as service
 from pods_app.api.visibility import visible_pools, visible_project_ids
+from pods_app.health import Health, condition, doubt_seconds, judge
 from pods_app.models import ManagedPod, PodSlot
+from pods_app.selectors import with_load
 from pods_app.states import PodPhase, PoolKind, SlotStatus
 from tasks_app.api.base import ApiViewSet, Input, is_schema
 from tasks_app.api.fields import ExtendedFilterSet, YesNoFilter
 from tasks_app.api.pagination import ByNumber
-
-#: Annotation: how long ago the agent was heard, in database time.
-AGE = ExpressionWrapper(Now() - F("last_heartbeat"), output_field=DurationField())
 
 
 class SlotSerializer(serializers.ModelSerializer[PodSlot]):
@@ -46,10 +45,64 @@ class SlotSerializer(serializers.ModelSerializer[PodSlot]):
         return str(task.pk)
 
 
-class PodSerializer(serializers.ModelSerializer[ManagedPod]):
+class LoadSerializer(serializers.ModelSerializer[Any]):
+    """How an agent is and what it has, of rows from `with_load`."""
+
+    LOAD: ClassVar[list[str]] = [
+        "health",
+        "heartbeat_age_seconds",
+        "unknown_after_seconds",
+        "lost_after_seconds",
+        "held_applies",
+        "directories",
+        "directory_bytes",
+    ]
+    health = serializers.SerializerMethodField(
+        help_text="`unknown`: silent for longer than `unknown_after_seconds`. `lost`: declared "
+        "so after `lost_after_seconds`, and its work was returned."
+    )
+    heartbeat_age_seconds = serializers.SerializerMethodField(help_text="Null: never heard")
+    unknown_after_seconds = serializers.SerializerMethodField()
+    lost_after_seconds = serializers.SerializerMethodField()
+    held_applies = serializers.IntegerField(
+        read_only=True, help_text="Plans for whose apply Terraform was started and waits"
+    )
+    directories = serializers.IntegerField(read_only=True, help_text="Work directories it keeps")
+    directory_bytes = serializers.IntegerField(read_only=True)
+
+    def pod_of(self, row: Any) -> ManagedPod:
+        """Return the pod of a row."""
+        return cast(ManagedPod, row)
+
+    def get_health(self, row: Any) -> Health:
+        return judge(self.pod_of(row), row.silence)
+
+    def get_heartbeat_age_seconds(self, row: Any) -> float | None:
+        return None if row.silence is None else round(row.silence.total_seconds(), 1)
+
+    def get_unknown_after_seconds(self, row: Any) -> float:
+        return doubt_seconds()
+
+    def get_lost_after_seconds(self, row: Any) -> float:
+        return float(settings.SLIPWAY.agent_lost_seconds)
+
+
+class HealthFilter(django_filters.ChoiceFilter):
+    """By how agents are; ``pod`` leads from the model to the pod."""
+
+    def __init__(self, pod: str = "", **options: Any) -> None:
+        self._pod = pod
+        super().__init__(choices=Health.choices, **options)
+
+    def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Narrow to the chosen health."""
+        return queryset.filter(condition(Health(value), self._pod)) if value else queryset
+
+
+class PodSerializer(LoadSerializer):
     pool = serializers.CharField(source="pool.name", read_only=True)
-    heartbeat_age_seconds = serializers.SerializerMethodField()
     engines = serializers.ListField(child=serializers.DictField(), read_only=True)
+    providers = serializers.ListField(child=serializers.CharField(), read_only=True)
     slots = SlotSerializer(many=True, read_only=True)
 
     class Meta:
@@ -65,17 +118,15 @@ class PodSerializer(serializers.ModelSerializer[ManagedPod]):
             "draining",
             "agent_id",
             "last_heartbeat",
-            "heartbeat_age_seconds",
+            *LoadSerializer.LOAD,
             "engines",
+            "providers",
             "disk_total_bytes",
             "disk_free_bytes",
             "slots",
             "created_at",
         ]
         read_only_fields = fields
-
-    def get_heartbeat_age_seconds(self, row: Any) -> float | None:
-        return None if row.age is None else round(row.age.total_seconds(), 1)
 
 
 class PodFilter(ExtendedFilterSet):
@@ -84,6 +135,7 @@ class PodFilter(ExtendedFilterSet):
         choices=PodPhase.choices, help_text="Left out: all that are not gone."
     )
     kind = django_filters.MultipleChoiceFilter(choices=PoolKind.choices)
+    health = HealthFilter()
     draining = YesNoFilter()
 
     class Meta:
@@ -149,11 +201,9 @@ class PodViewSet(KnowsVisible):
     def get_queryset(self) -> QuerySet[ManagedPod]:
         if is_schema(self):
             return ManagedPod.objects.none()
-        return (
-            ManagedPod.objects.filter(pool__in=visible_pools(self.request.user))
-            .select_related("pool")
-            .prefetch_related(Prefetch("slots", slots().order_by("slot_id")))
-            .annotate(age=AGE)
+        pods = ManagedPod.objects.filter(pool__in=visible_pools(self.request.user))
+        return with_load(pods.select_related("pool")).prefetch_related(
+            Prefetch("slots", slots().order_by("slot_id"))
         )
 
     def list(self, request: Request) -> Response:

@@ -9,11 +9,11 @@ from agents_app import jobs
 from agents_app.health import check_agents, note_listening, silent_pods
 from agents_app.models import Listening
 from pods_app import controller
-from pods_app.models import ManagedPod
+from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.states import PodPhase
 from tasks_app.models import Event
 from tasks_app.models.base import ClockTimestamp
-from tests.support.factories import make_pod, make_task
+from tests.support.factories import finish_planning, make_pod, make_task
 
 pytestmark = pytest.mark.django_db
 
@@ -138,6 +138,23 @@ def test_the_command_shows_every_agent(pod):
     code, text = run_command()
     assert (code, phase(pod)) == (0, PodPhase.ONLINE)
     assert f"{pod.pool.name}/{pod.pod_name}: online, last heard" in text
+    assert "slots 3 idle of 3, directories 0 (0 B), terraform 1.11.4" in text
+
+
+def test_the_command_tells_programs_what_agents_have(pod, settings):
+    task = finish_planning(make_task())
+    Lease.objects.filter(task=task).update(held=True)
+    WorkDirectory.objects.create(task=task, pod=pod, path="/a", bytes=7)
+    ManagedPod.objects.update(providers=["example.com/a/b 1.0.0"])
+    document = json.loads(run_command("--json")[1])
+    assert document["lost_after_seconds"] == settings.SLIPWAY.agent_lost_seconds
+    assert document["unknown_after_seconds"] < document["lost_after_seconds"]
+    (row,) = document["agents"]
+    assert row["slots"] == {"total": 3, "idle": 2, "running": 0, "reserved": 1}
+    assert (row["held_applies"], row["directories"], row["directory_bytes"]) == (1, 1, 7)
+    assert row["providers"] == ["example.com/a/b 1.0.0"]
+    assert row["engines"] == [{"engine": "terraform", "version": "1.11.4"}]
+    assert row["draining"] is False
 
 
 def test_the_command_declares_silent_agents_lost(pod):

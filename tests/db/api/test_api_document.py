@@ -49,7 +49,7 @@ def test_unknown_fields_are_refused_in_it_too(document):
 
 def test_every_line_of_the_agents_table_is_in_it(document):
     rows = re.findall(r"^(GET|POST|PUT) +(\S+)", agents_schema.__doc__, re.MULTILINE)
-    assert len(rows) == 11
+    assert len(rows) == 12
     for method, path in rows:
         address = "/api/agent/v1/" + path.partition("?")[0].replace("<id>", "{lease_id}").replace(
             "<kind>", "{kind}"

@@ -119,6 +119,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Pods", "memory", "pods_app_managedpod"),
                     _item("Slots", "view_module", "pods_app_podslot"),
                     _item("Agents", "smart_toy", "agents_app_agent"),
+                    _item("Freezes", "event_busy", "pods_app_freezewindow"),
                     _item("Leases", "vpn_key", "pods_app_lease"),
                     _item("Work directories", "folder_managed", "pods_app_workdirectory"),
                 ],

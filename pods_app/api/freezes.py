@@ -47,7 +47,7 @@ class ClockField(serializers.TimeField):
         return super().to_internal_value(value)
 
 
-class DaysSerializer(serializers.Serializer[Days]):
+class DaysSerializer(serializers.Serializer[Any]):
     first = serializers.DateField()
     last = serializers.DateField(help_text="Included")
 
@@ -190,7 +190,7 @@ class FreezeWindowViewSet(ApiViewSet):
 
     def get_serializer_context(self) -> dict[str, Any]:
         """Return what every row of an answer needs, read once."""
-        context = super().get_serializer_context()
+        context: dict[str, Any] = {**super().get_serializer_context()}
         if not is_schema(self):
             context["now"] = service.database_now()
             context["visible"] = set(visible_pools(self.request.user).values_list("pk", flat=True))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, Subquery
 
 from pods_app.freeze.state import Freeze
 from pods_app.freeze.stored import read
@@ -72,6 +72,12 @@ def standings(pools: Collection[Pool]) -> list[Standing]:
             freeze = replace(freeze, state=FreezeState.REOPENING)
         found.append(Standing(pool, schedules.now, freeze, left.get(pool.pk, 0)))
     return found
+
+
+def any_schedule() -> bool:
+    """Return whether anything could be frozen, closing or coming back: one cheap query."""
+    windows = Exists(FreezeWindow.objects.filter(enabled=True))
+    return Pool.objects.filter(Q(windows) | Q(frozen=True)).exists()
 
 
 @dataclass(frozen=True)

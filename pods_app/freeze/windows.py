@@ -67,11 +67,12 @@ class Interval:
 
 def is_zone(name: str) -> bool:
     """Return whether ``name`` is an IANA time zone."""
-    return name in _zones()
+    return name in zones()
 
 
 @lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
+def zones() -> frozenset[str]:
+    """Return the names of all time zones."""
     return frozenset(available_timezones()) - {"localtime", "Factory"}
 
 

@@ -40,6 +40,8 @@ class OperationForm(forms.Form):
 
     required_css_class = "sw-required"
     use_required_attribute = False
+    #: Shown above the buttons: what the form would do, for one that is not submitted yet.
+    preview: Any = ""
 
     def __init__(self, *args: Any, obj: Any = None, actor: Actor | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)

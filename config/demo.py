@@ -98,15 +98,22 @@ class Api:
         part = self.call("GET", f"tasks/{task}/log/", params={"phase": phase, "offset": offset})
         return part["text"], part["next_offset"]
 
-    def wait(self, task: str, ends: set[str], meanwhile: Callable[[], None]) -> dict[str, Any]:
-        """Poll a task until its status is one of ``ends``."""
+    def wait(
+        self,
+        task: str,
+        ends: set[str],
+        meanwhile: Callable[[], None],
+        *,
+        pause: float = _POLL_SECONDS,
+    ) -> dict[str, Any]:
+        """Poll a task every ``pause`` seconds until its status is one of ``ends``."""
         deadline = time.monotonic() + _TASK_SECONDS
         while time.monotonic() < deadline:
             found: dict[str, Any] = self.call("GET", f"tasks/{task}/")
             meanwhile()
             if found["status"] in ends:
                 return found
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
         raise Failed(
             f"The task is still {found['status']} after {_TASK_SECONDS} s. "
             f"{found['waiting_reason']}\n{self.agent_logs()}"

@@ -13,6 +13,7 @@ from kubernetes.config import (
     load_incluster_config,
     load_kube_config,
 )
+from yaml import YAMLError
 
 from pods_app.cluster.builder import Surroundings
 from pods_app.cluster.client import Cluster
@@ -45,7 +46,7 @@ def _cluster(kubeconfig: str, namespace: str) -> Cluster:
         else:
             load_incluster_config(client_configuration=configuration)
             own = _OWN_NAMESPACE.read_text().strip()
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, YAMLError) as error:
         raise NotConfigured(
             "Slipway knows of no Kubernetes cluster: run it in one, or set SLIPWAY_KUBECONFIG to "
             f"a kubeconfig. ({error})"

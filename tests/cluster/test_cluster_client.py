@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+from datetime import UTC, datetime, timedelta
 
+import pytest
+import time_machine
+
+from pods_app.cluster import connection
 from pods_app.cluster.builder import build_pod
 from pods_app.cluster.connection import cluster
 from pods_app.cluster.errors import (
     Changed,
     Forbidden,
     NameTaken,
+    NotConfigured,
     QuotaExceeded,
     Rejected,
+    Unauthorized,
 )
 from pods_app.cluster.loop import SELECTOR
 from tests.support.clusters import around
@@ -116,3 +123,36 @@ def test_a_watch_tells_what_happened_since(api, manifest):
     api.create_pod(manifest)
     event = next(api.watch_pods(SELECTOR, version))
     assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "pool-0")
+
+
+def test_inside_the_cluster_the_pods_own_account_is_used(space, settings, monkeypatch, tmp_path):
+    """By the files and variables that every pod has; the token is read anew each minute."""
+    from kubernetes.config import incluster_config
+
+    token, certificate, namespace = (tmp_path / name for name in ("token", "ca.crt", "namespace"))
+    token.write_text("expired")
+    authority = space.access.directory / "certificates" / "apiserver.crt"
+    certificate.write_text(authority.read_text())
+    namespace.write_text(space.name)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(certificate))
+    monkeypatch.setattr(connection, "_OWN_NAMESPACE", namespace)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(space.access.port))
+    settings.SLIPWAY = dataclasses.replace(settings.SLIPWAY, kubeconfig="", cluster_namespace="")
+    connection._cluster.cache_clear()
+    api = cluster()
+    assert api.namespace == space.name
+    with pytest.raises(Unauthorized, match="service account"):
+        api.list_pods("")
+    token.write_text(space.token("slipway-controller"))
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=2)):
+        assert api.list_pods("")[0] == []
+    connection._cluster.cache_clear()
+
+
+def test_without_any_cluster_the_remedy_is_named(settings, tmp_path):
+    for path in ("", str(tmp_path / "absent"), __file__):
+        settings.SLIPWAY = dataclasses.replace(settings.SLIPWAY, kubeconfig=path)
+        with pytest.raises(NotConfigured, match="SLIPWAY_KUBECONFIG"):
+            cluster()

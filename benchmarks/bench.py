@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agents_app.runner.providers import read_lock
 from benchmarks.kinds import Kind
 from benchmarks.result import CannotMeasure
 from config.demo import PLAN_ENDS, Api, pack
@@ -46,6 +47,8 @@ class Bench:
     def __init__(self, platform: Platform, api: Api, kind: Kind) -> None:
         self._platform, self._api, self._kind = platform, api, kind
         self._names = (f"n{number}" for number in range(10_000))
+        #: Of the newest plan: how many of which kind.
+        self.lock_file_hashes = ""
         source = platform.directory / "configurations" / kind.name
         source.mkdir(parents=True)
         (source / "main.tf").write_text(kind.configuration)
@@ -69,7 +72,14 @@ class Bench:
         planned = self._api.wait(task["id"], PLAN_ENDS, lambda: None)
         if planned["status"] != "apply_pending":
             raise CannotMeasure(f"The plan is {planned['status']}: {planned['error']}")
+        self.lock_file_hashes = self._lock_file_hashes(planned)
         return planned
+
+    def _lock_file_hashes(self, task: dict[str, Any]) -> str:
+        lock = self.directory(task) / "config" / ".terraform.lock.hcl"
+        locked = read_lock(lock.read_text()) if lock.exists() else []
+        kinds = sorted(entry.partition(":")[0] for one in locked for entry in one.hashes)
+        return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "none"
 
     def directory(self, task: dict[str, Any]) -> Path:
         return self._work / "workspaces" / self.workspace / task["id"]

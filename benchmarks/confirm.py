@@ -45,6 +45,7 @@ class Samples:
     first_action: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     visible: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     planned: list[float] = field(default_factory=list)
+    lock_file_hashes: str = ""
 
     def add(self, way: str, apply: Confirmed) -> None:
         for values, moment in (
@@ -71,7 +72,10 @@ class Samples:
             }
             for way in self.first_action
         }
-        return ways | {"created_to_apply_pending_ms": round(statistics.median(self.planned), 1)}
+        return ways | {
+            "created_to_apply_pending_ms": round(statistics.median(self.planned), 1),
+            "lock_file_hashes": self.lock_file_hashes,
+        }
 
 
 def run(runs: int) -> Result:
@@ -97,6 +101,7 @@ def run(runs: int) -> Result:
                 for way, measure in _WAYS.items():
                     if way != "rebuilt" or kind.provider:
                         found.add(way, measure(bench, found))
+            found.lock_file_hashes = bench.lock_file_hashes
     return _judge(runs, samples)
 
 

@@ -1,4 +1,15 @@
-"""What `startup` applies: one resource that is replaced again and again, by three providers."""
+"""What is applied: one resource that is replaced again and again, by three providers.
+
+The baseline "rebuilt" installs them from zip archives under a lock file, as Terraform without
+Slipway does on a machine that keeps nothing. The lock file is the one that Terraform itself wrote
+when the same mirror was planned from: one `h1:` hash, as `terraform providers lock` writes it too
+(the figure `lock_file_hashes`). To compare it, init unpacks an archive once more than to install
+it. Measured with the large provider, processor seconds of an init: 3.0 without a lock file, 6.0
+with `h1:`, 6.0 with `h1:` and `zh:` as made from a registry, 3.1 with `zh:` alone, which Terraform
+does not write.
+
+The large provider is 500 MB of machine code, which an archive shrinks to 39 % as it does real ones.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ Four ways to start the same apply take turns, with Slipway's own state, on one m
 - normal: Slipway, the directory gone, the provider in the agent's mirror
 - rebuilt: Slipway, directory and mirror gone, the provider in a zipped mirror
 
+The last is the normal path of a machine that keeps nothing, the baseline of the promise to cut
+the start-up; `benchmarks/kinds.py` says what its mirror and lock file are.
+
 Slipway's clock starts at the database time of the confirmation, inside its transaction; the one
 by hand when the process is started. Both end at the time that Terraform itself writes into its
 first `apply_start` message.
@@ -38,6 +41,7 @@ class Samples:
 
     process: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     first_action: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    lock_file_hashes: str = ""
 
     def add(self, way: str, apply: Confirmed) -> None:
         self.process[way].append((apply.start.process - apply.begun) * 1000)
@@ -79,6 +83,7 @@ def run(runs: int) -> Result:
             for number in range(runs):
                 say(f"  run {number + 1} of {runs}")
                 _turn(bench, kind, samples[kind.name], command)
+            samples[kind.name].lock_file_hashes = bench.lock_file_hashes
     return _judge(runs, samples)
 
 
@@ -101,7 +106,10 @@ def _judge(runs: int, samples: dict[str, Samples]) -> Result:
     for kind in KINDS:
         found = samples[kind.name]
         by_hand, kept = found.median("by_hand"), found.median("kept")
-        figures[kind.name] = found.figures() | {"kept_to_by_hand": round(kept / by_hand, 2)}
+        figures[kind.name] = found.figures() | {
+            "kept_to_by_hand": round(kept / by_hand, 2),
+            "lock_file_hashes": found.lock_file_hashes,
+        }
         if kind.large:
             rebuilt = found.median("rebuilt")
             bars += [

@@ -142,10 +142,9 @@ def _lay_out_large(mirror: Path) -> None:
     binaries = entry("binaries", _key(), _build_binaries)
     directory = mirror / FAULT_LARGE[0] / FAULT_LARGE[1] / target()
     directory.mkdir(parents=True)
-    shutil.copy2(binaries / _binary(FAULT_LARGE), directory)
-    _write_pad(
-        directory / "pad.bin", LARGE_BYTES - (directory / _binary(FAULT_LARGE)).stat().st_size
-    )
+    binary = directory / _binary(FAULT_LARGE)
+    shutil.copy2(binaries / binary.name, binary)
+    _write_pad(directory / "pad.bin", LARGE_BYTES - binary.stat().st_size, binary.read_bytes())
 
 
 def _lay_out_large_zipped(mirror: Path) -> None:
@@ -162,13 +161,17 @@ def _zip(unpacked: Path, mirror: Path, package: tuple[str, str]) -> None:
             packed.write(file, file.name)
 
 
-def _write_pad(path: Path, size: int) -> None:
-    """Fill a file with bytes that neither compress nor are sparse, as a real provider is."""
-    block = b"".join(hashlib.sha256(number.to_bytes(4)).digest() for number in range(32768))
+def _write_pad(path: Path, size: int, code: bytes) -> None:
+    """Fill a file with a provider's machine code, which a zip archive shrinks as it does real ones.
+
+    Measured: to 39 %. Bytes that do not shrink would be unpacked by copying them, which makes an
+    init from a zipped mirror three times as fast as it is. The copies lie further apart than a
+    zip archive looks back.
+    """
     with path.open("wb") as file:
-        for number in range(size // len(block) + 1):
-            # Each block differs, or a zip archive or file system could fold them.
-            file.write(number.to_bytes(32) + block[32:])
+        for number in range(size // len(code) + 1):
+            # Each copy differs, or a file system could fold them.
+            file.write(number.to_bytes(32) + code[32:])
         file.truncate(size)
 
 

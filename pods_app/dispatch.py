@@ -95,7 +95,7 @@ def _place(task: Task) -> Waiting | None:
         slot = take_idle_slot(pod.pk)
         if slot is not None:
             return _start(task, slot, pod)
-    return _no_room(task, pool)
+    return why_no_room(task, pool)
 
 
 def _promote(task: Task, lease: Lease) -> Waiting | None:
@@ -183,7 +183,8 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     )
 
 
-def _no_room(task: Task, pool: Pool) -> Waiting:
+def why_no_room(task: Task, pool: Pool) -> Waiting:
+    """Return why none of the :func:`candidates` takes a task."""
     online = ManagedPod.objects.filter(takes_work(), pool=pool)
     if not online.exists():
         return waiting.no_agent(pool)

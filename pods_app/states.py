@@ -46,6 +46,15 @@ class DirectoryState(TextChoices):
     DELETED = "deleted", "Deleted"
 
 
+class ApplyPath(TextChoices):
+    """The way an apply gets its directory, fastest first; as schema.ApplyPath."""
+
+    HELD = "held", "Held Terraform"
+    KEPT = "kept", "Kept directory"
+    WARMED = "warmed", "Warmed directory"
+    NORMAL = "normal", "Normal path"
+
+
 class FreezeState(TextChoices):
     OPEN = "open", "Open"
     CLOSING = "closing", "Closing: a freeze comes"

@@ -36,6 +36,7 @@ class ApiField:
         write: called with actor, object and the sent value after the object was created or
             changed, in the same transaction; without it the field is read-only.
         write_field: what may be sent; needed with ``write``.
+        whole: only in the object's own document, not in lists; it may ask the database.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ApiField:
     prefetch: Callable[[QuerySet[Any]], QuerySet[Any]] = lambda queryset: queryset
     write: Callable[[Actor, Any, Any], None] | None = None
     write_field: serializers.Field | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,15 @@ class ExtendedSerializer(serializers.ModelSerializer[Any]):
     """A document with the fields of the registry for ``extended_model``."""
 
     extended_model = ""
+    #: The object's own document, not a row of a list.
+    whole = False
 
     def get_fields(self) -> dict[str, serializers.Field]:
         """Return the own fields, then the added ones."""
         found = super().get_fields()
         for field in registry.fields(self.extended_model):
-            found[field.name] = copy.deepcopy(field.field)
+            if self.whole or not field.whole:
+                found[field.name] = copy.deepcopy(field.field)
         return found
 
 

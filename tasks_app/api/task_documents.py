@@ -81,6 +81,10 @@ class TaskSerializer(ExtendedSerializer):
             "confirmed_at",
             "finished_at",
             "keep_warm_until",
+            "warmup_status",
+            "warmup_agent_id",
+            "warmup_at",
+            "warmup_expires_at",
         ]
         read_only_fields = fields
 
@@ -124,6 +128,7 @@ _Links = inline_serializer(
 
 
 class TaskDetailSerializer(TaskSerializer):
+    whole = True
     position = serializers.SerializerMethodField(
         help_text="In its workspace's queue; null if it does not wait in it"
     )
@@ -150,6 +155,9 @@ class TaskDetailSerializer(TaskSerializer):
             "confirmation",
             "phases",
             "confirm_to_first_action_ms",
+            "warmup_retry_count",
+            "warmup_retry_at",
+            "warmup_error",
             "diagnostics",
             "plan_attempts",
             "cancel_requested_at",

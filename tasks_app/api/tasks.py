@@ -14,12 +14,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app import registry
-from tasks_app.api.base import ApiViewSet, Input, is_schema, of_visible
+from tasks_app.api.base import ApiViewSet, Input, NoInput, is_schema, of_visible
 from tasks_app.api.fields import ExtendedFilterSet
 from tasks_app.api.task_documents import TaskDetailSerializer, TaskSerializer
 from tasks_app.models import ConfigurationVersion, Task, TaskStep
 from tasks_app.services import tasks as service
-from tasks_app.states import RUNNING, Status, TaskType
+from tasks_app.services import warmups
+from tasks_app.states import RUNNING, Status, TaskType, WarmupStatus
 
 #: Large or only on the task's own page.
 _NOT_IN_LISTS = ("diagnostics", "targets", "replace")
@@ -82,6 +83,9 @@ class TaskFilter(ExtendedFilterSet):
         help_text="May be repeated; `running` is planning and applying.",
     )
     type = django_filters.MultipleChoiceFilter(choices=TaskType.choices)
+    warmup_status = django_filters.MultipleChoiceFilter(
+        choices=WarmupStatus.choices, help_text="What lies ready for its apply; may be repeated."
+    )
     workspace = django_filters.UUIDFilter("workspace_id", help_text="Id of its workspace")
     project = django_filters.CharFilter("workspace__project__name", help_text="Name of its project")
     created_after = django_filters.IsoDateTimeFilter("created_at", "gte")
@@ -163,6 +167,13 @@ class TaskViewSet(ApiViewSet):
     def keep_warm(self, request: Request, pk: str) -> Response:
         """Keep a waiting plan's directory and slot for some hours more."""
         return self._decided(service.extend_keep_warm, self.input(KeepWarm))
+
+    @extend_schema(request=NoInput, responses={202: TaskDetailSerializer})
+    @action(detail=True, methods=["post"], url_path="warm-again")
+    def warm_again(self, request: Request, pk: str) -> Response:
+        """Have a failed warm-up of a waiting plan tried again, as often as at first."""
+        self.input(NoInput)
+        return self._decided(warmups.warm_again, {})
 
     def _decided(self, decide: Any, values: dict[str, Any]) -> Response:
         task_id: UUID = self.get_object().pk

@@ -28,7 +28,7 @@ from tasks_app.services.state import release_leftover_lock
 from tasks_app.services.state_position import locked_state_position
 from tasks_app.services.variables import snapshot_variables
 from tasks_app.signals import cancel_requested, task_created
-from tasks_app.states import TRANSITIONS, WAITING, Status, TaskType
+from tasks_app.states import TRANSITIONS, WAITING, Status, TaskType, WarmupStatus
 from tasks_app.transitions import lock_task, next_task_number, record, transition
 
 _MESSAGE_MAX = 250
@@ -375,6 +375,12 @@ def allowed_actions(actor: Actor, task: Task) -> list[AllowedAction]:
             f"The task is {label}.",
         ),
         ("keep_warm", may(actor, Action.CONFIRM, task), waits, f"The task is {label}."),
+        (
+            "warm_again",
+            may(actor, Action.CONFIRM, task),
+            waits and task.warmup_status == WarmupStatus.FAILED,
+            "No warm-up of it failed." if waits else f"The task is {label}.",
+        ),
     ]
     return [
         AllowedAction(name, possible, "" if possible else reason)

@@ -164,7 +164,7 @@ def warm_again(*, actor: Actor, task_id: UUID) -> Task:
     """
     with transaction.atomic():
         task = lock_task(task_id)
-        require(actor, Action.PLAN, task)
+        require(actor, Action.CONFIRM, task)
         if task.status != Status.APPLY_PENDING or task.warmup_status != WarmupStatus.FAILED:
             raise Conflict("Only a failed warm-up of a plan that waits can be tried again.")
         reset(task, cause="a person asked for another attempt", actor=actor)

@@ -92,6 +92,11 @@ def grant(
         if own_state and open_lock(task.workspace):
             raise PermitRefused("Somebody else holds the state's lock; the apply waits for it.")
         confirmation = task.confirmation
+        if environment_digest != lease.environment_digest:
+            raise PermitRefused(
+                "What Terraform was started with is not what the agent was given last: other "
+                "variables or credentials."
+            )
         if (confirmation.plan_hash, confirmation.manifest_digest) != (plan_hash, manifest_digest):
             raise PermitRefused(
                 "What lies on the agent is not what was confirmed: plan hash or manifest differ."

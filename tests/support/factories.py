@@ -8,9 +8,9 @@ from typing import Any
 
 from django.contrib.auth.models import Group, User
 
-from pods_app import outcomes
-from pods_app.leases import wishes
-from pods_app.models import ManagedPod, Pool
+from pods_app import outcomes, permits
+from pods_app.leases import mark_delivered, wishes
+from pods_app.models import Lease, ManagedPod, Pool
 from pods_app.registration import register_pod
 from tasks_app import blobs
 from tasks_app.actors import Actor
@@ -131,6 +131,24 @@ def make_waiting_task(workspace: Workspace | None = None) -> Task:
         make_pod(Pool.objects.filter(is_default=True).first() or make_pool())
     task = make_task(workspace)
     return finish_planning(task)
+
+
+def ask_permit(lease: Lease, **changes: Any) -> float:
+    """Hand an apply's job to the agent of ``lease``, and let it ask for the permit."""
+    mark_delivered({lease: DIGEST})
+    return permits.grant(
+        **{
+            "lease_id": lease.pk,
+            "epoch": lease.epoch,
+            "pod": lease.slot.pod,
+            "key": uuid.uuid4(),
+            "plan_hash": PLAN_HASH,
+            "manifest_digest": MANIFEST,
+            "path": "kept",
+            "environment_digest": DIGEST,
+            **changes,
+        }
+    )
 
 
 def the_wish(pod: ManagedPod) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 
 from agents_app.models import Agent
-from pods_app import outcomes, permits
+from pods_app import outcomes
 from pods_app.models import ManagedPod, Pool, WorkDirectory
 from pods_app.registration import create_pool_token
 from pods_app.services import assign_pool, drain_pod, lose_pod, set_pool_credential
@@ -21,8 +21,7 @@ from tasks_app.actors import Actor
 from tasks_app.models import Blob, Project, RoleAssignment, Task, TaskStep, Workspace
 from tasks_app.services import credentials, logs, state, tasks, tokens, variables, workspaces
 from tests.support.factories import (
-    DIGEST,
-    MANIFEST,
+    ask_permit,
     finish_planning,
     make_configuration,
     make_pod,
@@ -189,16 +188,8 @@ def lease_of(task: Task) -> Any:
 def start_apply(task: Task, actor: Actor) -> Task:
     """Confirm a waiting plan and grant its permit, as the agent in its slot would ask for."""
     tasks.confirm_task(actor=actor, task_id=task.pk, plan_hash=PLAN_HASH, comment="looks right")
-    lease = lease_of(task)
-    permits.grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=lease.slot.pod,
-        key=uuid.uuid4(),
-        plan_hash=PLAN_HASH,
-        manifest_digest=MANIFEST,
-        path="kept",
-        environment_digest=DIGEST,
+    ask_permit(
+        lease_of(task),
         path_reason="The directory was kept on this agent; hash and manifest are equal.",
     )
     task.refresh_from_db()

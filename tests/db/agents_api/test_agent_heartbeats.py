@@ -13,7 +13,7 @@ from tasks_app.ids import uuid7
 from tasks_app.models import Event
 from tasks_app.models.base import ClockTimestamp
 from tests.support.agents_api import heartbeat_request
-from tests.support.factories import DIGEST, make_waiting_task
+from tests.support.factories import ask_permit, make_waiting_task
 
 
 def lease_report(lease, **changes):
@@ -160,22 +160,12 @@ def test_an_incarnation_that_the_database_never_heard_of_does(agent):
 
 
 def test_an_unknown_apply_that_is_named_is_applying_again(agent, admin):
-    from pods_app.permits import grant
     from tasks_app.services.tasks import confirm_task
 
     task = make_waiting_task()
     confirm_task(actor=admin, task_id=task.pk, plan_hash=task.plan_hash)
     lease = agent.lease
-    grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=agent.pod,
-        key=uuid.uuid4(),
-        plan_hash="a" * 64,
-        manifest_digest="b" * 64,
-        path="kept",
-        environment_digest=DIGEST,
-    )
+    ask_permit(lease)
     lose_pod(agent.pod.pk, actor=admin, cause="test")
     task.refresh_from_db()
     assert task.status == "apply_unknown"

@@ -35,7 +35,10 @@ def in_thread(function, *args, **kwargs):
 
 
 def known(assignment):
-    return {name: assignment[name] for name in ("lease_id", "epoch", "directive")}
+    """What the agent says of it from then on."""
+    found = {name: assignment[name] for name in ("lease_id", "epoch", "directive")}
+    job = assignment["job"]
+    return {**found, "environment_digest": job["environment_digest"] if job else ""}
 
 
 async def poll(agent, known=(), wait=LONG):

@@ -14,6 +14,7 @@ def confirmed(agent, planning, admin):
     agent.finish_plan()
     confirm_task(actor=admin, task_id=planning.pk, plan_hash="a" * 64)
     planning.refresh_from_db()
+    agent.work()
     return planning
 
 
@@ -25,7 +26,7 @@ def ask(agent, lease=None, key=None, epoch=None, **changes):
         "plan_hash": "a" * 64,
         "manifest_digest": "b" * 64,
         "path": "kept",
-        "environment_digest": "d" * 64,
+        "environment_digest": (lease or agent.lease).environment_digest,
         **changes,
     }
     query = {} if epoch is None else {"epoch": epoch}

@@ -1,11 +1,10 @@
 """Entering and leaving a freeze: what becomes of work in every phase, and of pods."""
 
-import uuid
 from datetime import timedelta
 
 import pytest
 
-from pods_app import leases, outcomes, permits, queue, reconcile
+from pods_app import leases, outcomes, queue, reconcile
 from pods_app.freeze.edges import enter, follow_schedules, leave, unconfirmed
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, ManagedPod, Pool
 from pods_app.outcomes import Report
@@ -17,8 +16,8 @@ from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import acknowledge_task, confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     finish_planning,
     make_admin,
     make_pod,
@@ -87,17 +86,7 @@ def confirm(admin, task):
 
 
 def ask(task):
-    lease = task.leases.select_related("slot__pod__pool").latest("epoch")
-    return permits.grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=lease.slot.pod,
-        key=uuid.uuid4(),
-        plan_hash=PLAN_HASH,
-        manifest_digest=MANIFEST,
-        path="kept",
-        environment_digest="",
-    )
+    return ask_permit(task.leases.select_related("slot__pod__pool").latest("epoch"))
 
 
 def applying(admin, *, locked=False):

@@ -1,11 +1,10 @@
 """Nothing starts in a window, even if no process ever notices that it began."""
 
-import uuid
 from datetime import timedelta
 
 import pytest
 
-from pods_app import leases, permits, queue
+from pods_app import leases, queue
 from pods_app.freeze.gate import Start, refusal
 from pods_app.freeze.stored import read
 from pods_app.models import ApplyPermit, FreezeOverride, FreezeWindow
@@ -14,8 +13,8 @@ from tasks_app.exceptions import PermitRefused
 from tasks_app.services.tasks import confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     make_admin,
     make_pod,
     make_pool,
@@ -44,17 +43,7 @@ def confirm(admin, task):
 
 
 def ask(task):
-    lease = task.leases.select_related("slot__pod__pool").latest("epoch")
-    return permits.grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=lease.slot.pod,
-        key=uuid.uuid4(),
-        plan_hash=PLAN_HASH,
-        manifest_digest=MANIFEST,
-        path="kept",
-        environment_digest="",
-    )
+    return ask_permit(task.leases.select_related("slot__pod__pool").latest("epoch"))
 
 
 def test_a_window_lets_nothing_start(pool):

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pods_app import leases, outcomes, permits, queue
+from pods_app import leases, outcomes, queue
 from pods_app.incarnation import begin_incarnation
 from pods_app.models import ApplyPermit, Lease, PodSlot, WorkDirectory
 from pods_app.registration import heartbeat, register_pod, report_leases
@@ -41,9 +41,8 @@ from tasks_app.services.tasks import (
 )
 from tasks_app.states import FINAL, WAITING, Status, TaskType
 from tests.support.factories import (
-    DIGEST,
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     make_admin,
     make_pod,
     make_pool,
@@ -214,21 +213,11 @@ class Machine(RuleBasedStateMachine):
     @rule(agent=PICK, pick=PICK)
     def permit(self, agent, pick):
         """The agent asks for its permit; if it gets one, its apply goes ahead."""
-        pod, lease = self._lease(agent, "apply", pick)
+        _, lease = self._lease(agent, "apply", pick)
         if lease is None:
             return
         granted_before = ApplyPermit.objects.filter(task=lease.task_id).exists()
-        answer = self._try(
-            permits.grant,
-            lease_id=lease.pk,
-            epoch=lease.epoch,
-            pod=pod,
-            key=uuid.uuid4(),
-            plan_hash=PLAN_HASH,
-            manifest_digest=MANIFEST,
-            path="kept",
-            environment_digest=DIGEST,
-        )
+        answer = self._try(ask_permit, lease=lease)
         if isinstance(answer, float):
             assert not granted_before, "granted twice"
             self.pool.refresh_from_db()

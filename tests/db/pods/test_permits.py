@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from pods_app import leases, permits
+from pods_app import leases
 from pods_app.models import ApplyPermit, Installation, Pool
 from pods_app.state_access import LeaseStateAccess, run_token
 from tasks_app.actors import Actor
@@ -14,8 +14,8 @@ from tasks_app.services.tasks import cancel_task, confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
     DIGEST,
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     make_admin,
     make_waiting_task,
     make_workspace,
@@ -37,19 +37,7 @@ def confirmed(admin):
 
 
 def ask(task, **changes):
-    lease = task.leases.select_related("slot__pod").latest("epoch")
-    request = {
-        "lease_id": lease.pk,
-        "epoch": lease.epoch,
-        "pod": lease.slot.pod,
-        "key": uuid.uuid4(),
-        "plan_hash": PLAN_HASH,
-        "manifest_digest": MANIFEST,
-        "path": "kept",
-        "environment_digest": DIGEST,
-        **changes,
-    }
-    return permits.grant(**request)
+    return ask_permit(task.leases.select_related("slot__pod").latest("epoch"), **changes)
 
 
 def test_a_permit_moves_the_task_to_applying(confirmed, settings):
@@ -68,6 +56,13 @@ def test_the_same_key_gets_the_same_answer_and_another_none(confirmed):
     assert Event.objects.filter(task=confirmed, kind="task.applying").count() == 1
     with pytest.raises(PermitRefused, match="granted before"):
         ask(confirmed)
+
+
+def test_terraform_must_have_what_its_agent_was_given_last(confirmed):
+    """Not what an earlier hold was started with."""
+    with pytest.raises(PermitRefused, match="other variables or credentials"):
+        ask(confirmed, environment_digest="e" * 64)
+    assert not ApplyPermit.objects.exists()
 
 
 @pytest.mark.parametrize("field", ["plan_hash", "manifest_digest"])

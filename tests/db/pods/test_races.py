@@ -2,13 +2,12 @@
 
 import random
 import time
-import uuid
 from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 
-from pods_app import leases, outcomes, permits, queue
+from pods_app import leases, outcomes, queue
 from pods_app.dispatch import dispatch_task
 from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot, WorkDirectory
 from pods_app.registration import heartbeat, report_leases
@@ -27,9 +26,8 @@ from tasks_app.services.tasks import cancel_task, confirm_task, resolve_task
 from tasks_app.states import Status, TaskType
 from tasks_app.transitions import lock_task
 from tests.support.factories import (
-    DIGEST,
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     finish_planning,
     make_admin,
     make_pod,
@@ -64,18 +62,8 @@ def confirm(actor, task):
     return confirm_task(actor=actor, task_id=task.pk, plan_hash=PLAN_HASH)
 
 
-def ask_permit(task):
-    lease = leases.lease_of(task)
-    return permits.grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=lease.slot.pod,
-        key=uuid.uuid4(),
-        plan_hash=PLAN_HASH,
-        manifest_digest=MANIFEST,
-        path="kept",
-        environment_digest=DIGEST,
-    )
+def permit(task):
+    return ask_permit(leases.lease_of(task))
 
 
 def claim(task):
@@ -206,7 +194,7 @@ def test_no_permit_once_freezing_has_returned(admin, pool, pod):
         return ApplyPermit.objects.count()
 
     for _ in range(100):
-        results = race([soon(freeze), lambda: ask_permit(task)])
+        results = race([soon(freeze), lambda: permit(task)])
         no_surprise(results)
         assert ApplyPermit.objects.count() == results[0], "a permit committed behind the freeze"
         ApplyPermit.objects.all().delete()
@@ -302,7 +290,7 @@ def test_a_heartbeat_in_time_saves_the_pod(pool, pod):
 def test_a_verdict_races_the_same_lease_reporting_again(admin, pool, pod):
     for _ in range(20):
         task = confirm(admin, make_waiting_task())
-        ask_permit(task)
+        permit(task)
         lease = leases.lease_of(task)
         lose_pod(pod.pk, actor=SYSTEM, cause="silent")
         ManagedPod.objects.update(phase="online", last_heartbeat=ClockTimestamp())
@@ -362,7 +350,7 @@ def test_no_deadlock_under_mixed_load(admin, pool):
             elif wish.directive == "plan":
                 attempt(lambda lease=lease: finish_planning(lease.task))
             elif wish.directive == "apply":
-                attempt(lambda lease=lease: ask_permit(lease.task))
+                attempt(lambda lease=lease: permit(lease.task))
                 attempt(
                     lambda lease=lease: outcomes.finish_apply(
                         lease_id=lease.pk,

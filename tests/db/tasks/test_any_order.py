@@ -21,13 +21,11 @@ from hypothesis.stateful import (
 
 from pods_app import outcomes
 from pods_app.models import ApplyPermit, Lease
-from pods_app.permits import grant
 from pods_app.queue import dispatch_pass
 from pods_app.state_access import run_token
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
 from tasks_app.exceptions import SlipwayError
-from tasks_app.ids import uuid7
 from tasks_app.models import StateVersion, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services import state, tasks
@@ -39,6 +37,7 @@ from tests.support.factories import (
     DIGEST,
     MANIFEST,
     PLAN_HASH,
+    ask_permit,
     make_admin,
     make_pod,
     make_pool,
@@ -231,23 +230,7 @@ class Platform(RuleBasedStateMachine):
                     lease.task.workspace_id, run_token(lease, DIGEST), f"run-{len(self.tokens)}"
                 )
             )
-            self.attempt(
-                self._grant,
-                lease=lease,
-                manifest=MANIFEST if right else "d" * 64,
-            )
-
-    def _grant(self, lease: Lease, manifest: str) -> None:
-        grant(
-            lease_id=lease.pk,
-            epoch=lease.epoch,
-            pod=lease.slot.pod,
-            key=uuid7(),
-            plan_hash=PLAN_HASH,
-            manifest_digest=manifest,
-            path="kept",
-            environment_digest=DIGEST,
-        )
+            self.attempt(ask_permit, lease=lease, manifest_digest=MANIFEST if right else "d" * 64)
 
     @rule(
         n=pick,

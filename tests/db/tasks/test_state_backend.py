@@ -9,7 +9,6 @@ import pytest
 from django.db import OperationalError
 
 from pods_app.models import ApplyPermit
-from pods_app.permits import grant
 from pods_app.state_access import run_token
 from tasks_app.actors import Actor
 from tasks_app.ids import uuid7
@@ -22,8 +21,8 @@ from tasks_app.state_backend import views
 from tasks_app.states import Status
 from tests.support.factories import (
     DIGEST,
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     make_admin,
     make_task,
     make_user,
@@ -61,19 +60,6 @@ def applying_task(workspace):
     lease = task.leases.select_related("slot__pod").get()
     client = StateClient(workspace.pk, run_token(lease, DIGEST), "lock-of-run")
     return task, lease, client
-
-
-def permit(lease):
-    grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=lease.slot.pod,
-        key=uuid7(),
-        plan_hash=PLAN_HASH,
-        manifest_digest=MANIFEST,
-        path="kept",
-        environment_digest=DIGEST,
-    )
 
 
 # --- who -------------------------------------------------------------------------------------
@@ -278,7 +264,7 @@ def test_a_person_is_refused_for_good_while_a_task_applies(workspace, ada):
     _, lease, _ = applying_task(workspace)
     assert ada.lock().status_code == 200
     ada.unlock()
-    permit(lease)
+    ask_permit(lease)
     assert ada.lock("again").status_code == 403
     Task.objects.update(status=Status.APPLY_UNKNOWN)
     assert ada.lock("again").status_code == 403
@@ -389,7 +375,7 @@ def test_a_runs_token_is_inert_until_the_permit(workspace):
     assert terraform.get().status_code == 404
     assert terraform.lock().status_code == 403
     assert terraform.post(document(1)).status_code == 409
-    permit(lease)
+    ask_permit(lease)
     assert terraform.lock().status_code == 200
     assert terraform.lock().status_code == 200
     assert terraform.post(document(1)).status_code == 200
@@ -412,7 +398,7 @@ def test_a_plan_reads_and_never_locks(workspace):
 
 def test_after_the_permits_validity_the_lock_is_refused_for_good(workspace):
     _, lease, terraform = applying_task(workspace)
-    permit(lease)
+    ask_permit(lease)
     ApplyPermit.objects.update(expires_at=ClockTimestamp())
     answer = terraform.lock()
     assert answer.status_code == 403
@@ -421,7 +407,7 @@ def test_after_the_permits_validity_the_lock_is_refused_for_good(workspace):
 
 def test_a_permit_that_expires_under_the_lock_does_not_lose_the_state(workspace):
     _, lease, terraform = applying_task(workspace)
-    permit(lease)
+    ask_permit(lease)
     terraform.lock()
     ApplyPermit.objects.update(expires_at=ClockTimestamp())
     assert terraform.lock().status_code == 200
@@ -432,7 +418,7 @@ def test_a_permit_that_expires_under_the_lock_does_not_lose_the_state(workspace)
 
 def test_a_run_reaches_no_other_workspace(workspace):
     _, lease, terraform = applying_task(workspace)
-    permit(lease)
+    ask_permit(lease)
     elsewhere = replace(terraform, workspace_id=make_workspace().pk)
     for answer in (elsewhere.get(), elsewhere.lock(), elsewhere.post(document(1))):
         assert answer.status_code == 403
@@ -440,7 +426,7 @@ def test_a_run_reaches_no_other_workspace(workspace):
 
 def test_another_run_neither_writes_nor_unlocks_under_ones_lock(workspace):
     _, lease, terraform = applying_task(workspace)
-    permit(lease)
+    ask_permit(lease)
     terraform.lock()
     drift = make_task(workspace, type="drift_check")
     other = StateClient(workspace.pk, run_token(drift.leases.get(), DIGEST), "lock-of-run")
@@ -453,7 +439,7 @@ def test_another_run_neither_writes_nor_unlocks_under_ones_lock(workspace):
 def test_after_a_forced_unlock_the_former_holder_is_refused(workspace):
     admin = Actor.person(make_admin())
     task, lease, terraform = applying_task(workspace)
-    permit(lease)
+    ask_permit(lease)
     terraform.lock()
     forced = service.force_unlock_state(actor=admin, workspace=workspace, comment="it hangs")
     assert forced.forced_by == admin.user
@@ -472,7 +458,7 @@ def test_after_a_forced_unlock_the_former_holder_is_refused(workspace):
 def test_after_a_verdict_the_run_is_over(workspace, verdict):
     admin = Actor.person(make_admin())
     task, lease, terraform = applying_task(workspace)
-    permit(lease)
+    ask_permit(lease)
     terraform.lock()
     Task.objects.update(status=Status.APPLY_UNKNOWN)
     resolve_task(actor=admin, task_id=task.pk, verdict=verdict, comment="looked at the cloud")

@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 
 from pods_app.models import ApplyPermit
-from pods_app.permits import grant
 from pods_app.state_access import run_token
 from tasks_app.actors import Actor
-from tasks_app.ids import uuid7
 from tasks_app.models import StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.state import force_unlock_state, read_state
@@ -24,8 +22,8 @@ from tasks_app.services.state_position import current_version
 from tasks_app.services.tasks import confirm_task
 from tests.support.factories import (
     DIGEST,
-    MANIFEST,
     PLAN_HASH,
+    ask_permit,
     make_admin,
     make_user,
     make_waiting_task,
@@ -313,17 +311,7 @@ def planned(make_terraform: Callable[..., Terraform], task: Task) -> Terraform:
 
 
 def permit(task: Task) -> None:
-    lease = task.leases.select_related("slot__pod").get()
-    grant(
-        lease_id=lease.pk,
-        epoch=lease.epoch,
-        pod=lease.slot.pod,
-        key=uuid7(),
-        plan_hash=PLAN_HASH,
-        manifest_digest=MANIFEST,
-        path="kept",
-        environment_digest=DIGEST,
-    )
+    ask_permit(task.leases.select_related("slot__pod").get())
 
 
 def test_a_permitted_run_applies_once(make_terraform, confirmed):

@@ -41,8 +41,10 @@ def restored_elsewhere(bench: Bench, task: dict[str, Any]) -> None:
 
     wait_until_held(task)
     lease = Lease.objects.get(task=task["id"], ended_at=None)
-    release_hold(
-        lease.pk, actor=Actor.system("benchmark"), reason="benchmark", keep_directory=False
+    actor = Actor.system("benchmark")
+    _wait(  # it does not wait for a row that somebody has locked
+        lambda: release_hold(lease.pk, actor=actor, reason="benchmark", keep_directory=False),
+        "the slot is not given back",
     )
     _wait(
         lambda: (

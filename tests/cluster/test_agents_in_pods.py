@@ -7,10 +7,11 @@ import signal
 import pytest
 
 from agents_app.models import Agent
-from pods_app.models import ManagedPod, Pool
+from pods_app.models import FreezeWindow, ManagedPod, Pool
 from pods_app.reconcile import hosting_of
 from pods_app.states import PodPhase, PoolKind
 from tests.support.configurations import counting
+from tests.support.freezes import window_row
 from tests.support.programs import wait_until
 
 
@@ -111,3 +112,31 @@ def test_a_confirmed_apply_finishes_within_the_grace_of_a_deletion(
     site.wait(task, "applied")
     wait_until(lambda: space.pods.get_pod(pod.pod_name) is None, "the pod ends by itself")
     assert counter.lines
+
+
+def test_a_freeze_removes_the_pods_and_afterwards_they_come_back(
+    cluster_platform, kubelet, pool, counter, gate, space
+):
+    platform = cluster_platform
+    platform.start_controller()
+    waiting, running = platform.site(counting(counter)), platform.site(counting(counter, gate))
+    waits = waiting.plan()
+    runs = running.confirmed(running.plan())
+    counter.wait()
+
+    window = window_row()
+    wait_until(lambda: not space.all_pods(), "every pod is gone from the cluster")
+    running.wait(runs, "interrupted")
+    waits.refresh_from_db()
+    assert waits.status == "apply_pending", "what waits for a person goes on waiting"
+    waiting.confirmed(waits)
+    assert not space.all_pods(), "and nothing comes before the end"
+
+    FreezeWindow.objects.filter(pk=window.pk).update(enabled=False)
+    for survivor in kubelet.survivors:
+        survivor.kill()
+    waiting.wait(waits, "applied")
+    assert online().exists()
+    runs.refresh_from_db()
+    assert runs.status == "interrupted", "never again by itself"
+    assert len(counter.lines) == 2

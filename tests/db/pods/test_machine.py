@@ -26,10 +26,12 @@ from pods_app.incarnation import begin_incarnation
 from pods_app.models import ApplyPermit, Lease, PodSlot, WorkDirectory
 from pods_app.registration import heartbeat, register_pod, report_leases
 from pods_app.services import drain_if_free, lose_pod, undrain_pod
+from pods_app.states import RESERVING
+from pods_app.warmups import expire_pass, warm_pass
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app.actors import Actor
-from tasks_app.exceptions import SlipwayError
-from tasks_app.models import Task
+from tasks_app.exceptions import SlipwayError, StaleLease
+from tasks_app.models import Event, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import (
     acknowledge_task,
@@ -39,7 +41,8 @@ from tasks_app.services.tasks import (
     discard_task,
     resolve_task,
 )
-from tasks_app.states import FINAL, WAITING, Status, TaskType
+from tasks_app.services.warmups import warm_again
+from tasks_app.states import FINAL, WAITING, WARMUP_ATTEMPTS, Status, TaskType
 from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
@@ -50,9 +53,12 @@ from tests.support.factories import (
     plan_facts,
 )
 from tests.support.freezes import set_frozen
+from tests.support.warmups import later, report
 
 SYSTEM = Actor.system("test")
 PICK = st.integers(0, 7)
+#: Why a lease ends though nobody asked for it.
+UNASKED = {"silent", "its agent is lost", "the agent restarted and does not know its work"}
 
 
 class Machine(RuleBasedStateMachine):
@@ -98,6 +104,11 @@ class Machine(RuleBasedStateMachine):
     def confirm(self, pick):
         if task := self._task(pick, Status.APPLY_PENDING):
             self._try(confirm_task, actor=self.admin, task_id=task.pk, plan_hash=PLAN_HASH)
+
+    @rule(pick=PICK)
+    def ask_for_warmth(self, pick):
+        if task := self._task(pick, Status.APPLY_PENDING):
+            self._try(warm_again, actor=self.admin, task_id=task.pk)
 
     @rule(pick=PICK)
     def discard(self, pick):
@@ -159,7 +170,13 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def tick(self):
         outcomes.return_lost_work(actor=SYSTEM)
+        expire_pass()
         queue.dispatch_pass()
+        warm_pass()
+
+    @rule(seconds=st.sampled_from([15, 100, 1000, 2000]))
+    def time_passes(self, seconds):
+        later(seconds)
 
     @rule()
     def clean(self):
@@ -223,6 +240,24 @@ class Machine(RuleBasedStateMachine):
             self.pool.refresh_from_db()
             assert not self.pool.frozen, "a frozen pool granted a permit"
             self.applied[lease.task_id] = self.applied.get(lease.task_id, 0) + 1
+
+    @rule(agent=PICK, pick=PICK, outcome=st.sampled_from(["held", "restored", "no", "never"]))
+    def warm(self, agent, pick, outcome):
+        """The agent says what it has ready; also when nobody asks for it any more."""
+        has = self.has[agent % 2]
+        mine = list(Lease.objects.filter(pk__in=has).exclude(phase="plan").order_by("id"))
+        if mine:
+            lease = mine[pick % len(mine)]
+            answer = self._try(
+                report,
+                lease=lease,
+                ready=outcome in {"held", "restored"},
+                held=outcome == "held",
+                restored=outcome == "restored",
+                permanent=outcome == "never",
+            )
+            if lease.state == "ended":
+                assert isinstance(answer, StaleLease)
 
     @rule(
         pick=PICK,
@@ -336,7 +371,38 @@ class Machine(RuleBasedStateMachine):
         for row in WorkDirectory.objects.filter(state="deleting"):
             lease = leases.lease_of(row.task)
             # Ending: the reservation that cleanup released. Otherwise one claimed afterwards.
-            assert not (lease and lease.phase == "hold" and lease.state == "live")
+            assert not (lease and lease.phase in RESERVING and lease.state == "live")
+
+    @invariant()
+    def what_lies_ready_follows_its_lease(self):
+        for task in Task.objects.filter(status=Status.APPLY_PENDING):
+            lease = leases.lease_of(task)
+            live = lease is not None and lease.state == "live"
+            phase = {"warming": "warmup", "ready": "hold"}.get(task.warmup_status)
+            assert (lease.phase if live else None) == phase, task.warmup_status
+            assert task.warmup_agent_id == (lease.slot.pod.agent_id if live else None) or not phase
+            assert (task.warmup_expires_at is not None) == (phase == "hold")
+            if live:
+                assert lease.slot.status == "reserved"
+        for task in Task.objects.filter(status__in=FINAL):
+            assert (task.warmup_status, task.warmup_agent_id) == ("none", None)
+
+    @invariant()
+    def warm_ups_that_fail_are_bounded(self):
+        """Between two successes, or two wishes of a person, there are three attempts at most."""
+        for task in Task.objects.exclude(warmup_retry_count=0):
+            assert task.warmup_retry_count <= WARMUP_ATTEMPTS
+        for task in Task.objects.filter(status=Status.APPLY_PENDING):
+            attempts, before = 0, ""
+            for event in Event.objects.filter(task=task, kind__startswith="warmup.").order_by("id"):
+                if event.kind == "warmup.ready" or event.user_id:
+                    attempts = 0
+                elif event.kind == "warmup.warming":
+                    attempts += 1
+                elif before == "warmup.warming" and event.kind == "warmup.reset":
+                    attempts -= event.cause not in UNASKED  # asked to end: no failure of it
+                assert attempts <= WARMUP_ATTEMPTS
+                before = event.kind
 
     @invariant()
     def plans_and_placements_are_bounded(self):

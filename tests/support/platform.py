@@ -127,6 +127,7 @@ class Platform:
         pool: Pool | None = None,
         wait: bool = True,
         fatal: int | None = None,
+        stop: str = "",
         **more: str,
     ) -> Agent:
         """Start a static agent.
@@ -135,8 +136,11 @@ class Platform:
             pool: instead of the default pool.
             wait: until work can be placed on it.
             fatal: the number of the moment at which it dies (`fatal_agent`); 0: it only counts.
+            stop: the name of a moment at which it stops, until it gets SIGCONT.
             more: environment variables.
         """
+        if stop:
+            fatal, more = 0, {**more, fatal_agent.STOP: stop}
         agent = Agent(self, name, pool or default_pool(), fatal, more)
         self.programs.append(agent.program)
         agent.program.start()

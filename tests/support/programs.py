@@ -80,6 +80,13 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def stop(self) -> None:
+        """SIGSTOP, until each of its threads stands still: on a busy machine some go on."""
+        self.signal(signal.SIGSTOP)
+        threads = psutil.Process(self.pid).threads()
+        stats = [Path(f"/proc/{self.pid}/task/{thread.id}/stat") for thread in threads]
+        wait_until(lambda: all(map(_stands_still, stats)), f"{self.name} stands still")
+
     def kill(self) -> None:
         """SIGKILL, if it runs, and collect it."""
         if self.alive:
@@ -101,6 +108,13 @@ class Program:
         except OSError:
             return "(no output)"
         return "\n".join(lines)
+
+
+def _stands_still(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return True  # the thread has ended
 
 
 def processes_below(directory: Path) -> list[psutil.Process]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from pods_app.leases import unended
 from pods_app.models import Pool, PoolAssignment
 from tasks_app.actors import Actor
 from tasks_app.models import Event, StateLock, Task, Workspace
@@ -72,8 +73,14 @@ class Site:
         return create_task(actor=self.actor, workspace=self.workspace, **fields)
 
     def plan(self, **fields: Any) -> Task:
-        """Plan, until the plan waits for a person."""
-        return self.wait(self.start(**fields), "apply_pending")
+        """Plan, until the plan waits for a person and its agent said what lies ready."""
+        return self.ready(self.wait(self.start(**fields), "apply_pending"))
+
+    def ready(self, task: Task) -> Task:
+        """Wait until an agent holds Terraform for a task, or said why it does not."""
+        told = unended().filter(task=task).exclude(held=False, hold_reason="")
+        wait_until(told.exists, f"task #{task.number} is ready")
+        return task
 
     def confirm(self, task: Task) -> httpx.Response:
         """Confirm by the REST API; returns its answer."""

@@ -50,7 +50,7 @@ def leases(agent: Agent) -> list[str]:
     return [str(lease_id) for lease_id, _ in journals(agent.state)]
 
 
-def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: Counter) -> None:
+def test_a_plan_is_held_and_applied(platform: Platform, counter: Counter) -> None:
     agent = platform.start_agent()
     site = platform.site(counting(counter))
     task = site.plan()
@@ -60,7 +60,7 @@ def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: 
     confirm(site, task)
     site.wait(task, "applied")
     assert counter.lines == ["counted"]
-    assert task.apply_path == "kept", task.apply_path_reason
+    assert task.apply_path == "held", task.apply_path_reason
     assert site.resources == ["terraform_data.counted"]
     assert "Apply complete" in log(task, "apply")
     wait_until(lambda: not site.directory(task).exists(), "the directory is gone")
@@ -126,10 +126,31 @@ def test_a_held_plan_survives_a_restart_of_its_agent(platform: Platform, counter
     agent = platform.start_agent()
     site = platform.site(counting(counter))
     task = site.plan()
-    agent.restart()
+    (former,) = platform.terraforms()
+    agent.program.kill()
+    wait_until(lambda: not former.is_running(), "the Terraform it held ends with it")
+    assert counter.lines == []
+
+    agent.program.start()
+    wait_until(platform.terraforms, "another one is held")
     confirm(site, task)
     site.wait(task, "applied")
+    assert task.apply_path == "held", task.apply_path_reason
+    assert counter.lines == ["counted"]
+
+
+def test_a_plan_confirmed_while_its_agent_is_down_is_applied_from_its_directory(
+    platform: Platform, counter: Counter
+) -> None:
+    agent = platform.start_agent()
+    site = platform.site(counting(counter))
+    task = site.plan()
+    agent.program.kill()
+    confirm(site, task)
+    agent.program.start()
+    site.wait(task, "applied")
     assert task.apply_path == "kept", task.apply_path_reason
+    assert "only when it was confirmed" in task.apply_path_reason
     assert counter.lines == ["counted"]
 
 
@@ -166,13 +187,16 @@ def test_sigterm_waits_for_an_apply_and_keeps_waiting_plans(
     gate.open()
     site.wait(task, "applied")
     assert agent.program.wait() == 0
+    assert not platform.terraforms()
+    assert counter.lines == ["counted"], "what was held is not applied"
     assert waiting.directory(held).exists()
     assert not leases(agent)
 
     agent.program.start()
     confirm(waiting, held)
     waiting.wait(held, "applied")
-    assert held.apply_path == "kept", held.apply_path_reason
+    assert held.apply_path in {"held", "kept"}, held.apply_path_reason
+    assert counter.lines == ["counted", "waiting"]
 
 
 def test_a_second_signal_interrupts_terraform_once(

@@ -34,7 +34,7 @@ def test_a_workspace_may_keep_its_configurations_own_backend(
     platform: Platform, counter: Counter, tmp_path: Path
 ) -> None:
     platform.start_agent()
-    for path in ("kept", "normal"):
+    for path in ("held", "normal"):
         foreign = tmp_path / f"{path}.tfstate"
         site = platform.site(
             {**counting(counter), "backend.tf": _FOREIGN % foreign},

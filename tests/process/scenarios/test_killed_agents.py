@@ -1,8 +1,8 @@
 """An agent that is killed at every step: at most one apply, and nothing is lost.
 
 A first run counts the moments of an agent's work: the records of its journal, its steps, its
-Terraform commands. Then one agent for each moment is killed at it and started again on the same
-disk.
+Terraform commands, the release of the one it holds. Then one agent for each moment is killed at
+it and started again on the same disk.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def _moments(platform: Platform, directory: Path) -> tuple[list[str], list[str]]
     """Return the moments of a plan, and of an apply, of an agent that lives on."""
     witness = _Victim(platform, directory, 0)
     site = witness.site
-    site.wait(witness.task, "apply_pending")
-    wait_until(lambda: site.directory(witness.task).exists(), "the directory is kept")
+    site.ready(site.wait(witness.task, "apply_pending"))
     planned = witness.agent.moments
     site.apply(witness.task)
     return planned, witness.agent.moments[len(planned) :]
@@ -62,6 +61,7 @@ def test_a_plan_survives_its_agents_death_at_every_step(platform: Platform, tmp_
     platform.start_controller()
     planned, _ = _moments(platform, tmp_path)
     assert {"step unpack", "step init", "step plan", "step show", "step seal"} <= set(planned)
+    assert {"spawning hold", "started hold", "step gate"} <= set(planned)
     for batch in _in_batches(range(1, len(planned) + 1)):
         victims = [_Victim(platform, tmp_path, number) for number in batch]
         for victim in victims:
@@ -82,12 +82,13 @@ def test_an_apply_happens_at_most_once_whenever_its_agent_dies(
 ) -> None:
     platform.start_controller()
     planned, applied = _moments(platform, tmp_path)
-    assert {"step permit", "permit_granted", "started apply"} <= set(applied)
+    assert {"step permit", "permit_granted", "release", "released"} <= set(applied)
     first = len(planned) + 1
     for batch in _in_batches(range(first, first + len(applied))):
         victims = [_Victim(platform, tmp_path, number) for number in batch]
         for victim in victims:
-            victim.site.confirmed(victim.site.wait(victim.task, "apply_pending"))
+            waiting = victim.site.wait(victim.task, "apply_pending")
+            victim.site.confirmed(victim.site.ready(waiting))
         for victim in victims:
             wait_until(victim.died, "the agent died")
             victim.agent.restart()

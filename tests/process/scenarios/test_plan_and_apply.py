@@ -1,4 +1,4 @@
-"""The main job: what was planned and reviewed is applied, from the kept directory or without it."""
+"""The main job: what was planned and reviewed is applied, held ready, from its directory or not."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import pytest
 from tasks_app.models import Event
 from tests.support.configurations import Counter, Files, counting
 from tests.support.gitrepo import make_repository
-from tests.support.platform import Platform
+from tests.support.platform import Platform, StartPlatform
 from tests.support.programs import wait_until
 from tests.support.sites import log
 
 
-def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: Counter) -> None:
+def test_a_plan_is_applied_by_the_terraform_that_was_held(
+    platform: Platform, counter: Counter
+) -> None:
     platform.start_agent()
     site = platform.site(counting(counter))
 
     task = site.plan()
-    assert site.directory(task).is_dir()
-    assert counter.lines == [], "planning applies nothing"
+    (waiting,) = platform.terraforms()
+    assert "apply" in waiting.cmdline()
+    assert (counter.lines, site.locked) == ([], False), "holding applies nothing"
 
     site.apply(task)
-    assert (task.apply_path, counter.lines) == ("kept", ["counted"])
+    assert (task.apply_path, counter.lines) == ("held", ["counted"])
+    assert not waiting.is_running()
     assert site.resources == ["terraform_data.counted"]
     assert not site.locked
     assert "Apply complete" in log(task, "apply")
@@ -32,6 +36,23 @@ def test_a_plan_is_applied_from_its_kept_directory(platform: Platform, counter: 
 
     again = site.wait(site.start(), "planned_and_finished")
     assert again.apply_path == ""
+
+
+def test_a_plan_is_applied_from_its_kept_directory(
+    start_platform: StartPlatform, counter: Counter
+) -> None:
+    platform = start_platform(hold_bytes_max="0")
+    platform.start_agent()
+    site = platform.site(counting(counter))
+
+    task = site.plan()
+    assert site.directory(task).is_dir()
+    assert not platform.terraforms()
+
+    site.apply(task)
+    assert (task.apply_path, counter.lines) == ("kept", ["counted"])
+    assert "holding is switched off" in task.apply_path_reason
+    wait_until(lambda: not site.directory(task).exists(), "the work directory is removed")
 
 
 def test_without_its_directory_a_plan_is_applied_by_the_normal_path(
@@ -44,7 +65,7 @@ def test_without_its_directory_a_plan_is_applied_by_the_normal_path(
 
     site.apply(task)
     assert (task.apply_path, counter.lines) == ("normal", ["counted"])
-    assert task.apply_path_reason, "it says why the faster way was not taken"
+    assert "not on this agent any more" in task.apply_path_reason, "it says why"
     assert site.resources == ["terraform_data.counted"]
 
 
@@ -79,6 +100,8 @@ resource "terraform_data" "scripted" {
 
     site.apply(task)
     assert (task.apply_path, counter.lines) == ("normal", ["reviewed"])
+    assert task.apply_path_reason.startswith("Not from the held Terraform: "), "it says why not"
+    assert "was changed" in task.apply_path_reason
     assert list((platform.work / "quarantine").glob(f"{task.pk}*")), "it is kept for a look"
 
 
@@ -86,7 +109,7 @@ def test_what_the_plan_wrote_is_applied_on_both_paths(
     platform: Platform, counter: Counter, provider_mirror: Path
 ) -> None:
     platform.start_agent(SLIPWAY_PROVIDER_MIRROR=str(provider_mirror))
-    for path in ("kept", "normal"):
+    for path in ("held", "normal"):
         site = platform.site(_planning_writes(counter))
         task = site.plan()
         if path == "normal":
@@ -140,7 +163,7 @@ resource "terraform_data" "second" {{
         },
     )
     platform.start_agent()
-    for number, path in enumerate(("kept", "normal"), start=1):
+    for number, path in enumerate(("held", "normal"), start=1):
         site = platform.site(
             {"main.tf": f'module "greeting" {{\n  source = "git::file://{repository}"\n}}\n'}
         )

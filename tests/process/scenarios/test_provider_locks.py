@@ -33,7 +33,7 @@ def test_a_lock_file_of_another_platform_works_with_a_filled_mirror(
 
     filling = platform.site(faulty(counter))
     filling.apply(filling.plan())
-    for number, path in enumerate(("kept", "normal"), start=2):
+    for number, path in enumerate(("held", "normal"), start=2):
         site = platform.site({**faulty(counter), ".terraform.lock.hcl": lock})
         task = site.plan()
         locked = (site.directory(task) / "config" / ".terraform.lock.hcl").read_text()

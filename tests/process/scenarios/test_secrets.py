@@ -117,9 +117,12 @@ def test_no_secret_is_found_in_any_table_answer_log_or_file(
         sensitive=True,
     )
     task = site.plan()
+    assert platform.terraforms(), "it is held"
+    leaks = list(_in_arguments(platform))
+    leaks += _in_files(agent.directory, "the agent's directory")
     site.confirmed(task)
     counter.wait()
-    leaks = list(_in_arguments(platform))
+    leaks += _in_arguments(platform)
     leaks += _in_files(agent.directory, "the agent's directory")
     gate.open()
     site.wait(task, "applied")
@@ -129,7 +132,7 @@ def test_no_secret_is_found_in_any_table_answer_log_or_file(
     leaks += _in_answers(platform, site, task)
     leaks += _in_files(agent.directory, "the agent's directory")
     leaks += _in_files(platform.directory / "logs", "the logs")
-    for phase in ("plan", "apply"):
+    for phase in ("plan", "warmup", "apply"):
         leaks += _leaks(f"the {phase} log", log(task, phase).encode())
     found = {leak.rpartition(" in ")[2] for leak in leaks if leak.startswith("control ")}
     assert {"tasks_app_workspace.description", "workspaces/"} <= found

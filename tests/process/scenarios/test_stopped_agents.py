@@ -14,10 +14,10 @@ from tests.support.proxy import Action
 from tests.support.sites import Site, events, log
 
 
-def test_an_apply_released_after_its_permit_expired_is_refused_at_the_lock(
+def test_a_permit_that_comes_when_it_has_expired_releases_nothing(
     start_platform: StartPlatform, counter: Counter
 ) -> None:
-    platform = start_platform(permit_seconds_kept="1")
+    platform = start_platform(permit_seconds_held="1")
     agent = platform.start_agent()
     site = platform.site(counting(counter))
     task = site.plan()
@@ -25,7 +25,7 @@ def test_an_apply_released_after_its_permit_expired_is_refused_at_the_lock(
     permitted = platform.proxy.fault(Action.HOLD_REPLY, "POST", "/permit")
     site.confirmed(task)
     permitted.wait()
-    agent.program.signal(signal.SIGSTOP)
+    agent.program.stop()
     permitted.release()
     _wait_for_expiry(task)
     agent.program.signal(signal.SIGCONT)
@@ -35,7 +35,28 @@ def test_an_apply_released_after_its_permit_expired_is_refused_at_the_lock(
     assert site.resources == []
     assert not site.locked
     assert "othing was applied" in task.error
-    assert platform.proxy.count("LOCK", status=200) == 0
+    assert platform.proxy.count("LOCK") == 0
+
+
+def test_an_agent_that_stood_still_between_its_last_look_and_the_release_applies_nothing(
+    start_platform: StartPlatform, counter: Counter
+) -> None:
+    """It opens the gate when its permit has long expired: the lock is refused."""
+    platform = start_platform(permit_seconds_held="1")
+    agent = platform.start_agent(stop="release")
+    site = platform.site(counting(counter))
+    task = site.confirmed(site.plan())
+    wait_until(lambda: agent.moments[-1:] == ["release"], "the agent is about to release")
+    _wait_for_expiry(task)
+    agent.program.signal(signal.SIGCONT)
+
+    site.wait(task, "failed")
+    assert agent.moments.count("released") == 1, "it went on where it was"
+    assert platform.proxy.count("LOCK", status=403) == 1, "refused once, for good"
+    assert counter.lines == []
+    assert (site.resources, site.locked) == ([], False)
+    assert task.apply_path == "held"
+    assert "othing was applied" in task.error
 
 
 def _wait_for_expiry(task: Task) -> None:
@@ -47,7 +68,7 @@ def test_terraform_that_stood_still_over_its_permit_is_refused_at_the_lock(
     start_platform: StartPlatform, counter: Counter
 ) -> None:
     """The permit fences the agent, not Terraform: the lock is the second gate."""
-    platform = start_platform(permit_seconds_kept="1")
+    platform = start_platform(permit_seconds_held="1")
     platform.start_agent()
     site = platform.site(counting(counter))
     task = site.plan()
@@ -71,7 +92,7 @@ def _lost_while_applying(
     site = platform.site(counting(counter, gate))
     task = site.confirmed(site.plan())
     counter.wait()
-    agent.program.signal(signal.SIGSTOP)
+    agent.program.stop()
     wait_until(ManagedPod.objects.filter(phase="lost").exists, "the controller declares it lost")
     site.wait(task, "apply_unknown")
     assert site.locked, "the state's lock is kept"

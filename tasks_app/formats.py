@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from tasks_app.states import Status
+from tasks_app.states import Status, WarmupStatus
 
 #: Icon (of Material Symbols) and tone of every status; a tone is a colour with its contrast pair.
 STATUS_LOOKS: dict[str, tuple[str, str]] = {
@@ -27,6 +27,14 @@ STATUS_LOOKS: dict[str, tuple[str, str]] = {
     Status.CANCELLED: ("cancel", "quiet"),
     Status.FAILED: ("error", "bad"),
     Status.INTERRUPTED: ("power_off", "bad"),
+}
+#: Of what lies ready for an apply; a failure stops nobody, it only costs time.
+WARMUP_LOOKS: dict[str, tuple[str, str]] = {
+    WarmupStatus.NONE: ("mode_cool", "quiet"),
+    WarmupStatus.WARMING: ("local_fire_department", "busy"),
+    WarmupStatus.READY: ("local_fire_department", "good"),
+    WarmupStatus.EXPIRED: ("timer_off", "ask"),
+    WarmupStatus.FAILED: ("warning", "ask"),
 }
 #: Status whose icon turns: something runs now.
 _TURNING = {Status.PLANNING}
@@ -53,6 +61,12 @@ def status_badge(status: str) -> SafeString:
     """Return the badge of a task's status."""
     symbol, tone = STATUS_LOOKS[status]
     return badge(Status(status).label, tone, symbol, status in _TURNING)
+
+
+def warmup_badge(status: str) -> SafeString:
+    """Return the badge of a task's warm-up."""
+    symbol, tone = WARMUP_LOOKS[status]
+    return badge(WarmupStatus(status).label, tone, symbol)
 
 
 def seconds_words(seconds: float) -> str:

@@ -18,9 +18,9 @@ from tasks_app.admin import task_bulk, task_page
 from tasks_app.admin.base import SlipwayAdmin, may_cached, object_url
 from tasks_app.admin.filters import ProjectFilter, StatusFilter, WorkspaceFilter, uuid_or_none
 from tasks_app.admin.task_operations import TASK_OPERATIONS
-from tasks_app.formats import DASH, ago, counts, link, status_badge
+from tasks_app.formats import DASH, ago, counts, link, status_badge, warmup_badge
 from tasks_app.models import Task, Workspace
-from tasks_app.states import WAITING
+from tasks_app.states import WAITING, Status
 
 #: Workspaces whose names match a word of a search; more than these are not told apart by it.
 _NAMED_MAX = 1000
@@ -35,10 +35,11 @@ class TaskAdmin(SlipwayAdmin):
     operations = TASK_OPERATIONS
     empty_text = "Nothing was planned yet. Open a workspace and press “Plan now”."
 
-    list_display = ("name", "badge", "type_word", "summary", "waiting", "by", "age")
+    list_display = ("name", "badge", "type_word", "summary", "warmup", "waiting", "by", "age")
     list_filter: ClassVar[Any] = (
         StatusFilter,
         ("type", ChoicesDropdownFilter),
+        ("warmup_status", ChoicesDropdownFilter),
         ProjectFilter,
         WorkspaceFilter,
     )
@@ -79,6 +80,10 @@ class TaskAdmin(SlipwayAdmin):
         if plan is None:
             return DASH
         return counts(plan.to_add, plan.to_change, plan.to_destroy, plan.to_import)
+
+    @admin.display(description="Warm-up")
+    def warmup(self, obj: Task) -> Any:
+        return warmup_badge(obj.warmup_status) if obj.status == Status.APPLY_PENDING else DASH
 
     @admin.display(description="Waits for")
     def waiting(self, obj: Task) -> Any:

@@ -11,11 +11,15 @@ from typing import Any
 from django import forms
 
 from tasks_app.actors import Actor
+from tasks_app.admin.base import rendered_panels
 from tasks_app.admin.operations import Availability, Done, Operation, OperationForm
 from tasks_app.exceptions import Conflict
 from tasks_app.models import Task
-from tasks_app.services import tasks
+from tasks_app.services import tasks, verdicts, warmups
 from tasks_app.states import Status
+
+#: Panels of upper apps (`registry`): how the apply will start, and what is known of one.
+START_PANELS, EVIDENCE_PANELS = "task.start", "task.evidence"
 
 
 class TaskForm(OperationForm):
@@ -71,7 +75,7 @@ class Confirm(TaskOperation):
         return {**super().initial(obj), "plan_hash": obj.plan_hash}
 
     def context(self, actor: Actor, obj: Task) -> dict[str, Any]:
-        return {"plan": getattr(obj, "plan", None)}
+        return {"plan": getattr(obj, "plan", None), "start": rendered_panels(START_PANELS, obj)}
 
     def act(self, actor: Actor, obj: Task, data: dict[str, Any]) -> Done:
         tasks.confirm_task(
@@ -135,7 +139,7 @@ class Acknowledge(TaskOperation):
     template = "admin/slipway/task/evidence.html"
 
     def context(self, actor: Actor, obj: Task) -> dict[str, Any]:
-        return {"lock": tasks.open_lock(obj)}
+        return {"evidence": rendered_panels(EVIDENCE_PANELS, obj)}
 
     def act(self, actor: Actor, obj: Task, data: dict[str, Any]) -> Done:
         tasks.acknowledge_task(actor=actor, task_id=obj.pk, comment=data["comment"])
@@ -149,6 +153,7 @@ class ResolveForm(TaskForm):
             (Status.APPLIED, "Applied: everything in the plan was done"),
             (Status.FAILED, "Failed: it ended, and the state says what was done"),
             (Status.INTERRUPTED, "Interrupted: cut off, or not known; needs acknowledgement"),
+            (verdicts.STILL_RUNNING, "Still running: a note for the others; it goes on waiting"),
         ],
         widget=forms.RadioSelect,
     )
@@ -164,33 +169,40 @@ class Resolve(TaskOperation):
     title, submit = "What became of this apply?", "Give this verdict"
     text = (
         "The agent vanished after it was permitted to apply. Your verdict ends its lease: "
-        "whatever that agent still reports has no effect."
+        "whatever that agent still reports has no effect. A note ends nothing."
     )
+    wide = True
     template = "admin/slipway/task/evidence.html"
     form_class = ResolveForm
 
     def context(self, actor: Actor, obj: Task) -> dict[str, Any]:
-        return {"lock": tasks.open_lock(obj)}
+        return {"evidence": rendered_panels(EVIDENCE_PANELS, obj)}
 
     def act(self, actor: Actor, obj: Task, data: dict[str, Any]) -> Done:
-        tasks.resolve_task(
+        verdicts.answer(
             actor=actor, task_id=obj.pk, verdict=data["verdict"], comment=data["comment"]
         )
+        if data["verdict"] == verdicts.STILL_RUNNING:
+            return Done(f"Noted that #{obj.number} still runs; it goes on waiting.")
         return Done(f"#{obj.number} is {Status(data['verdict']).label.lower()} by your verdict.")
 
 
-class KeepWarmForm(TaskForm):
-    hours = forms.IntegerField(
-        label="Hours more", min_value=1, max_value=tasks.KEEP_WARM_HOURS_MAX, initial=24
-    )
-    field_order = ["seen", "hours"]
+class PlainTaskForm(TaskForm):
+    """Without a comment."""
 
     def prepare(self) -> None:
         del self.fields["comment"]
 
 
+class KeepWarmForm(PlainTaskForm):
+    hours = forms.IntegerField(
+        label="Hours more", min_value=1, max_value=tasks.KEEP_WARM_HOURS_MAX, initial=24
+    )
+    field_order = ["seen", "hours"]
+
+
 class KeepWarm(TaskOperation):
-    name, label, icon = "keep_warm", "Keep warm", "local_fire_department"
+    name, label, icon = "keep_warm", "Keep warm", "more_time"
     title, submit = "Keep the plan's directory longer?", "Keep warm"
     text = (
         "Until then the work directory and its slot are kept, so that the apply starts the moment "
@@ -206,10 +218,25 @@ class KeepWarm(TaskOperation):
         return Done(f"The directory of #{obj.number} is kept {data['hours']} h longer.")
 
 
+class WarmAgain(TaskOperation):
+    name, label, icon = "warm_again", "Warm again", "local_fire_department"
+    title, submit = "Try to make this plan ready again?", "Warm again"
+    text = (
+        "An agent restores and verifies the directory before anybody confirms. It is tried as "
+        "often as at first."
+    )
+    form_class = PlainTaskForm
+
+    def act(self, actor: Actor, obj: Task, data: dict[str, Any]) -> Done:
+        warmups.warm_again(actor=actor, task_id=obj.pk)
+        return Done(f"#{obj.number} is made ready again as soon as an agent has room.")
+
+
 TASK_OPERATIONS = (
     Confirm(),
     Discard(),
     KeepWarm(),
+    WarmAgain(),
     Acknowledge(),
     Resolve(),
     Cancel(),

@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.text import slugify
 from rest_framework.request import Request
 
+from tasks_app.admin.base import rendered_panels
+from tasks_app.admin.task_operations import EVIDENCE_PANELS, START_PANELS
 from tasks_app.api.downloads import download
 from tasks_app.exceptions import NotFound
 from tasks_app.formats import between
@@ -19,6 +21,7 @@ from tasks_app.services import logs, plans
 from tasks_app.states import FINAL, RUNNING, WAITING, Status
 
 PHASES = ("plan", "warmup", "apply")
+_PHASE_WORDS = {"plan": "Plan", "warmup": "Warm-up", "apply": "Apply"}
 #: More resources than this are read in the plan's text.
 RESOURCES_MAX = 1000
 _EVENTS_MAX = 60
@@ -47,6 +50,7 @@ class PhaseLine:
     """One phase with its steps as bars on a common scale."""
 
     phase: str
+    name: str
     total_ms: float = 0
     steps: list[dict[str, Any]] = field(default_factory=list)
 
@@ -63,7 +67,7 @@ def timeline(steps: Iterable[TaskStep]) -> list[PhaseLine]:
         attempt = list(by_phase[phase].values())[-1]
         attempt.sort(key=lambda step: (step.started_ms, step.pk))
         total = max(step.started_ms + step.duration_ms for step in attempt) or 1
-        line = PhaseLine(phase, total)
+        line = PhaseLine(phase, _PHASE_WORDS[phase], total)
         for step in attempt:
             line.steps.append(
                 {
@@ -117,6 +121,8 @@ def page_context(task: Task) -> dict[str, Any]:
         "plan": getattr(task, "plan", None),
         "confirmation": getattr(task, "confirmation", None),
         "stations": stations(task),
+        "start": rendered_panels(START_PANELS, task) if status == Status.APPLY_PENDING else [],
+        "evidence": rendered_panels(EVIDENCE_PANELS, task) if needs_judgement(task) else [],
         "timeline": timeline(task.steps.all()),
         "events": events,
         "diagnostics": diagnostics(task),
@@ -126,8 +132,17 @@ def page_context(task: Task) -> dict[str, Any]:
         "log_phase": "apply" if task.confirmed_at else "plan",
         "foreign_state": task.workspace.state_backend == Workspace.StateBackend.CONFIGURATION,
         "options": _options(task),
-        "phases": PHASES if task.type == "plan_and_apply" else PHASES[:1],
+        "phases": [
+            (phase, _PHASE_WORDS[phase])
+            for phase in (PHASES if task.type == "plan_and_apply" else PHASES[:1])
+        ],
     }
+
+
+def needs_judgement(task: Task) -> bool:
+    """Return whether a person has to say what became of the task's apply."""
+    cut_off = task.status == Status.INTERRUPTED and task.acknowledged_at is None
+    return task.status == Status.APPLY_UNKNOWN or cut_off
 
 
 def every_ms(task: Task) -> int:

@@ -19,7 +19,7 @@ from tasks_app.api.fields import ExtendedFilterSet
 from tasks_app.api.task_documents import TaskDetailSerializer, TaskSerializer
 from tasks_app.models import ConfigurationVersion, Task, TaskStep
 from tasks_app.services import tasks as service
-from tasks_app.services import warmups
+from tasks_app.services import verdicts, warmups
 from tasks_app.states import RUNNING, Status, TaskType, WarmupStatus
 
 #: Large or only on the task's own page.
@@ -67,7 +67,10 @@ class Cancel(Comment):
 
 
 class Verdict(Input):
-    verdict = serializers.ChoiceField([str(status) for status in service.VERDICTS])
+    verdict = serializers.ChoiceField(
+        [str(name) for name in verdicts.ANSWERS],
+        help_text="`still_running` is a note for the others: the task goes on waiting.",
+    )
     comment = serializers.CharField(max_length=4000, help_text="What you found out and how.")
 
 
@@ -159,8 +162,8 @@ class TaskViewSet(ApiViewSet):
     @extend_schema(request=Verdict, responses={202: TaskDetailSerializer})
     @action(detail=True, methods=["post"])
     def resolve(self, request: Request, pk: str) -> Response:
-        """Give your verdict on an apply whose agent vanished."""
-        return self._decided(service.resolve_task, self.input(Verdict))
+        """Give your verdict on an apply whose agent vanished; its `evidence` is in the task."""
+        return self._decided(verdicts.answer, self.input(Verdict))
 
     @extend_schema(request=KeepWarm, responses={202: TaskDetailSerializer})
     @action(detail=True, methods=["post"], url_path="keep-warm")

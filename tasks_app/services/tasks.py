@@ -21,7 +21,7 @@ from tasks_app.exceptions import (
     PlanVoid,
     WorkspaceLocked,
 )
-from tasks_app.models import ConfigurationVersion, Confirmation, StateLock, Task, Workspace
+from tasks_app.models import ConfigurationVersion, Confirmation, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, may, require
 from tasks_app.services.state import release_leftover_lock
@@ -387,8 +387,3 @@ def allowed_actions(actor: Actor, task: Task) -> list[AllowedAction]:
         for name, permitted, possible, reason in rows
         if permitted
     ]
-
-
-def open_lock(task: Task) -> StateLock | None:
-    """Return the state lock the task still holds: evidence for a verdict."""
-    return StateLock.objects.filter(task=task, released_at=None).first()

@@ -13,6 +13,7 @@ from tasks_app import formats
 register = template.Library()
 
 register.filter("status_badge", formats.status_badge)
+register.filter("warmup_badge", formats.warmup_badge)
 register.filter("bytes", formats.byte_words)
 register.filter("milliseconds", formats.milliseconds_words)
 register.filter("code", formats.code)

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group, User
 
 from agents_app.models import Agent
 from pods_app import outcomes
+from pods_app.leases import end
 from pods_app.models import ManagedPod, Pool, WorkDirectory
 from pods_app.registration import create_pool_token
 from pods_app.services import assign_pool, drain_pod, lose_pod, set_pool_credential
@@ -28,6 +29,7 @@ from tests.support.factories import (
     make_pool,
     make_task,
 )
+from tests.support.warmups import report
 
 PASSWORD = "only-for-tests"
 PLAN_HASH = hashlib.sha256(b"plan.out").hexdigest()
@@ -146,6 +148,7 @@ PLAN_STEPS = {
     "hash": 12,
     "upload": 96,
 }
+WARMUP_STEPS = {"verify": 14, "spawn": 22, "gate": 690}
 APPLY_STEPS = {
     "queue": 4,
     "placement": 12,
@@ -165,6 +168,7 @@ PLAN_LOG = [
     "<script>document.title = 'broken'</script> <b>markup stays text</b>",
     "\x1b[1mPlan:\x1b[0m 2 to add, 1 to change, 2 to destroy.",
 ]
+WARMUP_LOG = ["Terraform was started and waits at its gate."]
 APPLY_LOG = [
     "\x1b[1maws_security_group_rule.legacy_ssh: Destroying...\x1b[0m",
     "aws_security_group_rule.legacy_ssh: \x1b[32mDestruction complete after 1s\x1b[0m",
@@ -190,6 +194,7 @@ def start_apply(task: Task, actor: Actor) -> Task:
     tasks.confirm_task(actor=actor, task_id=task.pk, plan_hash=PLAN_HASH, comment="looks right")
     ask_permit(
         lease_of(task),
+        plan_hash=PLAN_HASH,
         path_reason="The directory was kept on this agent; hash and manifest are equal.",
     )
     task.refresh_from_db()
@@ -280,6 +285,14 @@ def _waiting(actor: Actor, workspace: Workspace) -> Task:
     return finish_planning(make_task(actor=actor, workspace=workspace), plan_hash=PLAN_HASH)
 
 
+def _failed_warm_up(task: Task) -> None:
+    """Let the agent of a waiting plan find its directory damaged, and give its slot back."""
+    lease = lease_of(task)
+    report(lease, ready=False, reason="The work directory was changed: main.tf differs.")
+    lease.refresh_from_db()
+    end(lease, actor=Actor.agent(lease.slot.pod.agent_id), reason="the agent let go")
+
+
 def build() -> Showcase:
     """Make everything; the database is empty before."""
     admin = User.objects.create_superuser("ada", password=PASSWORD)
@@ -348,6 +361,9 @@ def build() -> Showcase:
         bytes=18_874_368,
         reason="a plan waits for its confirmation",
     )
+    write_log(waiting, "warmup", WARMUP_LOG)
+    add_steps(waiting, "warmup", WARMUP_STEPS)
+    report(lease_of(waiting), held=True)
     make_task(
         actor=actor, workspace=prod, message="Rotate certificates"
     )  # waits for the one before
@@ -365,7 +381,7 @@ def build() -> Showcase:
     write_log(failed, "plan", PLAN_LOG[:6])
     failed = fail_plan(failed)
     tasks.discard_task(actor=actor, task_id=_waiting(actor, billing).pk, comment="not yet")
-    _waiting(actor, cdn)
+    _failed_warm_up(_waiting(actor, cdn))
     interrupted = start_apply(_waiting(actor, cut), actor)
     finish_apply(interrupted, "interrupted", error="Terraform was killed while it applied.")
 

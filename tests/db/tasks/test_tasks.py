@@ -366,14 +366,14 @@ def test_an_unknown_task_is_not_found(admin):
 
 
 def test_the_lock_an_interrupted_apply_left_is_evidence_until_acknowledged(admin):
-    from tasks_app.services.state import lock_state
+    from tasks_app.services.state import lock_state, open_lock
 
     workspace = make_workspace()
     task = make_waiting_task(workspace)
     lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task=task)
     Task.objects.filter(pk=task.pk).update(status=Status.INTERRUPTED, confirmed_at=ClockTimestamp())
-    assert tasks.open_lock(task).lock_id == "a"
+    assert open_lock(workspace).lock_id == "a"
     tasks.acknowledge_task(actor=admin, task_id=task.pk, comment="the pod is gone")
-    assert tasks.open_lock(task) is None
+    assert open_lock(workspace) is None
     kinds = Event.objects.filter(task=task).values_list("kind", flat=True)
     assert {"task.acknowledged", "state.unlocked"} <= set(kinds)

@@ -130,6 +130,12 @@ class SlipwaySettings:
     warmup_seconds: float = _setting(
         "How long a warm-up counts as ready unless its agent renews it", "seconds", 1800.0
     )
+    warmups_per_pass: int = _setting(
+        "How many warm-ups begin in a pool in one pass, which the controller makes each second; a "
+        "pool that comes back from a freeze starts gently",
+        "warm-ups",
+        10,
+    )
     hold_bytes_max: int = _setting(
         "Memory that the held applies of one agent may use together; 0 holds none",
         "bytes",

@@ -24,8 +24,10 @@ from pods_app.notify import notify_controller
 from pods_app.reconcile import forget_pod, hosting_of
 from pods_app.states import FreezeState, LeasePhase, LeaseState, PodPhase, PoolKind
 from tasks_app.actors import Actor
-from tasks_app.states import Status
-from tasks_app.transitions import record
+from tasks_app.models import Task
+from tasks_app.services import warmups
+from tasks_app.states import Status, WarmupStatus
+from tasks_app.transitions import lock_task, record
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ def clear(pool: Pool, freeze: Freeze) -> None:
             cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
         if gone:
             forget_pod(pod, actor=FREEZE, cause=f"deleted by the freeze {freeze.names}"[:500])
+    _reset_warmups(pool, freeze)
 
 
 def _kill(pod: ManagedPod, unreachable: set[str]) -> bool:
@@ -189,3 +192,14 @@ def note(pool: Pool, state: str, freeze: Freeze, actor: Actor) -> None:
         reason=freeze.reason[:1000],
         actor=actor.name,
     )
+
+
+def _reset_warmups(pool: Pool, freeze: Freeze) -> None:
+    """Forget what lies ready for plans that wait, and what failed: it was on pods that are gone."""
+    warm = Task.objects.filter(placement__pool=pool, status=Status.APPLY_PENDING).exclude(
+        warmup_status=WarmupStatus.NONE
+    )
+    cause = f"the freeze {freeze.names}"[:250]
+    for task_id in list(warm.values_list("pk", flat=True)):
+        with transaction.atomic():
+            warmups.reset(lock_task(task_id), cause=cause, actor=FREEZE)

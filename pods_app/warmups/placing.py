@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import (
     Case,
@@ -45,8 +46,6 @@ log = logging.getLogger(__name__)
 WARM = Actor.system("warm-up")
 #: Of each pool's plans so many are looked at in one pass, the oldest first.
 _LOOKED_AT = 50
-#: So many of each pool's are given to agents in one pass: a pool that comes back starts gently.
-_BEGUN = 10
 
 
 def warm_pass(pool_ids: set[UUID] | None = None) -> int:
@@ -65,9 +64,10 @@ def warm_pass(pool_ids: set[UUID] | None = None) -> int:
         return 0
     rooms, crowded = look({entry.pool_id for entry in due})
     begun: dict[UUID, int] = dict.fromkeys(rooms, 0)
+    most = settings.SLIPWAY.warmups_per_pass  # a pool that comes back starts gently
     for entry in due:
         room = rooms[entry.pool_id]
-        if entry.pool_id in crowded or begun[entry.pool_id] >= _BEGUN:
+        if entry.pool_id in crowded or begun[entry.pool_id] >= most:
             continue
         if judge(room.freeze, room.pool.frozen, Start.WARMUP) or room.judge(entry):
             continue

@@ -16,6 +16,7 @@ from benchmarks.result import CannotMeasure, Result
 #: Name and what it measures; the module of the same name has ``run() -> Result``.
 BENCHMARKS = {
     "confirm": "from the confirmation to the first resource action by every path, held first",
+    "reconcile": "a pass over 1,000 pods and 3,000 slots, with a real Kubernetes API server",
     "startup": "from the confirmation to the first resource action, against Terraform by hand",
     "wake": "from a commit to the agent that has the job, with 200 idle agents; memory",
 }

@@ -25,6 +25,15 @@ hypothesis_settings.register_profile("slipway", deadline=None)
 hypothesis_settings.load_profile("slipway")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hold-kills",
+        type=int,
+        default=200,
+        help="at how many random moments of a held apply somebody is killed, per engine",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its group, the first folder below tests/."""
     root = Path(__file__).parent

@@ -19,11 +19,12 @@ from tasks_app.actors import Actor
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of an object's admin page."""
+    """A part of an object's admin page; ``shown`` is asked with the reader and the object."""
 
     title: str
     template: str
     context: Callable[[Any], dict[str, Any]]
+    shown: Callable[[Any, Any], bool] = lambda user, obj: True
 
 
 @dataclass(frozen=True)

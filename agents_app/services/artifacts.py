@@ -122,16 +122,6 @@ def blobs_of_lease(lease_id: UUID) -> dict[str, Blob]:
     return {row.kind: row.blob for row in rows}
 
 
-def recovered_state(task: Task) -> LeaseArtifact | None:
-    """Return the newest state that an agent saved of a failed apply of ``task``, if any."""
-    return (
-        LeaseArtifact.objects.select_related("blob", "lease")
-        .filter(lease__task=task, kind=Artifact.RECOVERED_STATE)
-        .order_by("-id")
-        .first()
-    )
-
-
 def read_configuration(caller: Caller, lease_id: UUID, epoch: int) -> tuple[Blob, Iterator[bytes]]:
     """Return the tar.gz of the lease's task.
 

@@ -157,7 +157,7 @@ class SlipwayAdmin(ModelAdmin):
             "subtitle": self.subtitle(obj),
             "buttons": self.buttons(request, obj),
             "facts": self.facts(request, obj),
-            "panels": rendered_panels(self.opts.model_name or "", obj),
+            "panels": rendered_panels(self.opts.model_name or "", obj, request.user),
             "every_ms": self.every_ms(obj),
             **self.page_context(request, obj),
         }
@@ -244,11 +244,15 @@ def visible_ids(request: HttpRequest) -> list[UUID]:
     return ids
 
 
-def rendered_panels(model: str, obj: Any) -> list[dict[str, str]]:
-    """Return title and HTML of the panels that upper apps add to a page."""
+def rendered_panels(model: str, obj: Any, user: Any = None) -> list[dict[str, str]]:
+    """Return title and HTML of the panels that upper apps add to a page for its reader.
+
+    Without a reader those that ask who it is are left out.
+    """
     return [
         {"title": panel.title, "html": render_to_string(panel.template, panel.context(obj))}
         for panel in registry.panels(model)
+        if panel.shown(user, obj)
     ]
 
 

@@ -96,7 +96,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context.update(
         attentions=attentions(user),
         numbers=_numbers(user),
-        panels=rendered_panels("index", user),
+        panels=rendered_panels("index", user, user),
         workspaces=workspaces.exists(),
         workspaces_url=list_url(Workspace),
         tasks_url=list_url(Task),

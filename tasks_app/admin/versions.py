@@ -16,9 +16,10 @@ from tasks_app.admin.base import SlipwayAdmin, below_url, object_url
 from tasks_app.admin.filters import ProjectFilter, WorkspaceFilter
 from tasks_app.admin.operations import Availability, Done, Operation
 from tasks_app.api.downloads import download
+from tasks_app.exceptions import NotFound, NotPermitted
 from tasks_app.formats import DASH, ago, badge, byte_words, code, link
 from tasks_app.models import Blob, ConfigurationVersion, StateLock, StateVersion
-from tasks_app.permissions import Action, may, require, visible_projects
+from tasks_app.permissions import Action, may, visible_projects
 from tasks_app.services import state
 from tasks_app.services.state_position import current_version
 
@@ -184,9 +185,12 @@ class StateVersionAdmin(SlipwayAdmin):
     def download_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """The state, for those who may read it."""
         row = self.visible(request, object_id)
-        require(self.actor(request), Action.READ_STATE, row)
+        try:
+            parts = state.open_state(actor=self.actor(request), version=row)
+        except (NotFound, NotPermitted) as error:
+            raise Http404(error.detail) from None
         name = f"{row.workspace.name}-{row.serial}.tfstate"
-        return download(Request(request), _contents(row.blob), "application/json", name)
+        return download(Request(request), parts, "application/json", name)
 
 
 @admin.register(StateLock)

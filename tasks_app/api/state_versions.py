@@ -13,7 +13,6 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tasks_app import blobs
 from tasks_app.api.base import WORKSPACE, ApiViewSet, NoInput, checked, is_schema, person
 from tasks_app.api.configurations import MessageQuery
 from tasks_app.api.downloads import download
@@ -120,10 +119,9 @@ class StateVersionViewSet(ApiViewSet):
     def download(self, request: Request, workspace_id: str, pk: str) -> HttpResponseBase:
         """Download the state document; it holds secrets in plain text."""
         row = self.get_object()
-        if row.blob is None:
-            raise NotFound(f"The contents of state {row.serial} were purged.")
+        parts = service.open_state(actor=self.actor, version=row)
         name = f"{row.workspace_id}-{row.serial}.tfstate"
-        return download(request, blobs.read(row.blob), "application/json", name)
+        return download(request, parts, "application/json", name)
 
     def reads_uploads(self, request: object) -> bool:
         """States are read as a stream."""

@@ -9,7 +9,7 @@ each under its own task's lock and in a transaction of its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +47,26 @@ def read_state(version: StateVersion) -> bytes:
     if version.blob is None:
         raise NotFound(f"The contents of state {version.serial} were purged.")
     return blobs.read_all(version.blob)
+
+
+def open_state(*, actor: Actor, version: StateVersion) -> Iterator[bytes]:
+    """Return the document in pieces for a person, and write down who read it.
+
+    Raises:
+        NotFound, NotPermitted: by role; NotFound also when its contents were purged.
+    """
+    require(actor, Action.READ_STATE, version.workspace)
+    if version.blob is None:
+        raise NotFound(f"The contents of state {version.serial} were purged.")
+    record_download(actor, version.workspace, f"serial {version.serial}")
+    return blobs.read(version.blob)
+
+
+def record_download(
+    actor: Actor, workspace: Workspace, cause: str, task: Task | None = None
+) -> None:
+    """Write down that a person read a state, which holds secrets in plain text."""
+    record("state.downloaded", actor=actor, workspace=workspace, task=task, cause=cause)
 
 
 def store_state(
@@ -164,7 +184,7 @@ def upload_state(
     facts = parse_state(content)
     with transaction.atomic():
         lock_row(workspace)
-        _refuse_in_use(workspace)
+        refuse_in_use(workspace)
         version = append_version(
             workspace, content, facts, actor=actor, task_id=None, cause=message or "uploaded"
         )
@@ -181,7 +201,7 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
     content = read_state(version)
     with transaction.atomic():
         lock_row(workspace)
-        _refuse_in_use(workspace)
+        refuse_in_use(workspace)
         current = current_version(workspace)
         assert current is not None  # there is at least ``version``
         content = with_serial(content, current.serial + 1)
@@ -196,7 +216,12 @@ def rollback_state(*, actor: Actor, workspace: Workspace, version: StateVersion)
     return new
 
 
-def _refuse_in_use(workspace: Workspace) -> None:
+def refuse_in_use(workspace: Workspace) -> None:
+    """Refuse what a person wants with a state that somebody works with; its row is locked.
+
+    Raises:
+        StateLocked, Conflict: who it is.
+    """
     held = open_lock(workspace)
     if held is not None:
         raise StateLocked(

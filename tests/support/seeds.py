@@ -25,6 +25,7 @@ from tests.support.factories import (
     make_workspace,
 )
 from tests.support.freezes import soon
+from tests.support.state import save_state
 
 PLAN = {
     "terraform_version": "1.11.4",
@@ -109,6 +110,7 @@ def seed() -> Seed:
         json=blobs.store([json.dumps(PLAN).encode()], Blob.Retention.PLAN),
         text=blobs.store([b"Plan: 0 to add"], Blob.Retention.PLAN),
     )
+    saved = save_state(task, state(7))
     directory = WorkDirectory.objects.create(task=task, pod=pod, path="/work", bytes=10)
     slot = PodSlot.objects.filter(pod=pod).first()
     assert slot is not None
@@ -124,6 +126,7 @@ def seed() -> Seed:
             "slots": str(slot.pk),
             "state-versions": str(version.pk),
             "tasks": str(task.pk),
+            "tasks/recovered-states": str(saved.pk),
             "pools/tokens": str(token.pk),
             "projects/credentials": str(projects_own.pk),
             "workspaces/variables": str(variable.pk),

@@ -13,6 +13,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from knox.models import AuthToken
 
+from agents_app.models import LeaseArtifact
+from agents_app.schema import Artifact
+from tasks_app import blobs
+from tasks_app.models import Blob, Task
+
 LINEAGE = "5d8a4a0a-0000-4000-8000-000000000001"
 
 
@@ -29,6 +34,13 @@ def document(serial: int, lineage: str = LINEAGE, **outputs: str) -> bytes:
         },
         indent=2,
     ).encode()
+
+
+def save_state(task: Task, content: bytes) -> LeaseArtifact:
+    """What an agent does with a state that Terraform could not upload."""
+    blob = blobs.store([content], Blob.Retention.STATE)
+    lease = task.leases.get()
+    return LeaseArtifact.objects.create(lease=lease, kind=Artifact.RECOVERED_STATE, blob=blob)
 
 
 def token_of(user: User) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from agents_app.models import LeaseArtifact
 from agents_app.schema import DIGEST_HEADER, INCARNATION_HEADER
-from agents_app.services.artifacts import recovered_state
+from agents_app.services.recovered_states import recovered_states
 from pods_app.leases import end
 from tasks_app.blobs import CHUNK_BYTES
 from tasks_app.models import Blob, BlobChunk, Event
@@ -105,7 +105,7 @@ def test_a_recovered_state_is_kept_of_a_lease_that_is_over_and_never_replaced(
     assert agent.put_artifact("recovered_state", b"{}", lease=lease).status == 200
     assert agent.put_artifact("recovered_state", b"{}", lease=lease).status == 200
     assert agent.put_artifact("recovered_state", b"[]", lease=lease).status == 409
-    found = recovered_state(planning)
+    found = recovered_states(planning).get()
     assert (found.lease, found.blob.size) == (lease, 2)
     assert found.blob.retention == "state"
 

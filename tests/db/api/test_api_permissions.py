@@ -36,6 +36,14 @@ WRITES = [
     ("POST", "workspaces/{workspaces}/lock/", {"reason": "x"}, "approver"),
     ("GET", "workspaces/{workspaces}/state-versions/", None, "approver"),
     ("GET", "workspaces/{workspaces}/state-versions/{state-versions}/download/", None, "approver"),
+    ("GET", "tasks/{tasks}/recovered-states/", None, "approver"),
+    ("GET", "tasks/{tasks}/recovered-states/{tasks/recovered-states}/download/", None, "approver"),
+    (
+        "POST",
+        "tasks/{tasks}/recovered-states/{tasks/recovered-states}/make-current/",
+        {},
+        "manager",
+    ),
     ("POST", "workspaces/{workspaces}/state-versions/", "state", "manager"),
     (
         "POST",

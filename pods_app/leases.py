@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 from django.dispatch import Signal
 
-from pods_app.locking import lock_lease
+from pods_app.locking import lock_lease, lock_slot_of
 from pods_app.models import Lease, ManagedPod, PodSlot
 from pods_app.notify import notify_agent
 from pods_app.states import RESERVING, LeasePhase, LeaseState, SlotStatus
@@ -59,7 +60,10 @@ def unended(queryset: QuerySet[Lease] | None = None) -> QuerySet[Lease]:
 
 def lease_of(task: Task) -> Lease | None:
     """Return the task's lease that still occupies a slot, if any."""
-    return unended().select_related("slot__pod").filter(task=task).first()
+    lease = unended().select_related("slot__pod").filter(task=task).first()
+    if lease is not None:
+        lease.task = task
+    return lease
 
 
 def get_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = False) -> Lease:
@@ -85,18 +89,42 @@ def find_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = Fals
         NotFound: there is no such lease on this pod.
         StaleLease: the epoch is another.
     """
-    lease = (
-        Lease.objects.select_related("task__workspace__project", "slot__pod__pool")
-        .filter(pk=lease_id, slot__pod=pod)
-        .first()
-    )
-    if lease is None:
-        raise NotFound(f"This agent has no lease {lease_id}.")
     if lock:
-        lock_task(lease.task_id)
-        lease = lock_lease(lease.pk)
+        lock_task(task_of(lease_id, pod))
+        lease = lock_lease(lease_id)
+    else:
+        found = Lease.objects.select_related("task__workspace__project", "slot__pod__pool")
+        lease = found.filter(pk=lease_id, slot__pod=pod).first() or _no_lease(lease_id)
     if lease.epoch != epoch:
         raise StaleLease()
+    return lease
+
+
+def task_of(lease_id: UUID, pod: ManagedPod) -> UUID:
+    """Return the task of an agent's lease, which is to be locked before it.
+
+    Raises:
+        NotFound: there is no such lease on this pod.
+    """
+    mine = Lease.objects.filter(pk=lease_id, slot__pod=pod)
+    return mine.values_list("task_id", flat=True).first() or _no_lease(lease_id)
+
+
+def _no_lease(lease_id: UUID) -> NoReturn:
+    raise NotFound(f"This agent has no lease {lease_id}.")
+
+
+def lock_lease_of(task: Task, lease_id: UUID, epoch: int) -> Lease:
+    """Return a lease of a task that the caller has locked, with slot and lease locked too.
+
+    Raises:
+        StaleLease: it is over, or the epoch is another.
+    """
+    lock_slot_of(lease_id)
+    lease = Lease.objects.select_for_update().get(pk=lease_id, task=task)
+    if lease.state == LeaseState.ENDED or lease.epoch != epoch:
+        raise StaleLease()
+    lease.task = task
     return lease
 
 
@@ -165,7 +193,7 @@ def _advance(
         PodSlot.objects.filter(pk=lease.slot_id, task_id=lease.task_id).update(
             status=_slot_status(target), updated_at=ClockTimestamp()
         )
-        lease.refresh_from_db()
+        lease.refresh_from_db(fields=["phase", "phase_at", "delivered_at", *fields])
     return bool(advanced)
 
 

@@ -86,10 +86,20 @@ def take_idle_slot(pod_id: UUID) -> PodSlot | None:
     )
 
 
+def lock_slot_of(lease_id: UUID) -> None:
+    """Lock the slot of a lease, which it keeps for ever, before the lease itself."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT slot.id FROM pods_app_podslot slot"
+            " JOIN pods_app_lease lease ON lease.slot_id = slot.id"
+            " WHERE lease.id = %s FOR UPDATE OF slot",
+            [lease_id],
+        )
+
+
 def lock_lease(lease_id: UUID) -> Lease:
     """Return the lease and its slot locked, slot first."""
-    slot_id = Lease.objects.values_list("slot_id", flat=True).get(pk=lease_id)
-    PodSlot.objects.select_for_update().get(pk=slot_id)
+    lock_slot_of(lease_id)
     return (
         Lease.objects.select_for_update(of=("self",))
         .select_related("task__workspace", "slot__pod__pool")

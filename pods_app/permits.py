@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import ExpressionWrapper, F, Value
+from django.db import connection, transaction
+from django.db.models import ExpressionWrapper, Value
 from django.db.models.fields import DateTimeField
 
 from pods_app import waiting
 from pods_app.freeze.gate import Start, refusal
-from pods_app.incarnation import installation
-from pods_app.leases import get_lease
+from pods_app.leases import lock_lease_of, task_of
 from pods_app.locking import pod_is_heard
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
@@ -21,7 +21,6 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state import open_lock
 from tasks_app.services.state_position import locked_state_position
 from tasks_app.states import Status
 from tasks_app.transitions import lock_task, transition
@@ -63,20 +62,16 @@ def grant(
     actor = Actor.agent(pod.agent_id)
     void: PlanVoid | None = None
     with transaction.atomic():  # locks in order: task, workspace, pool, pod, slot, lease
-        task = lock_task(get_lease(lease_id, epoch, pod).task_id)
+        task = lock_task(task_of(lease_id, pod))
         own_state = task.has_own_state
         position = locked_state_position(task.workspace) if own_state else None
         closed, heard = refusal(pod.pool_id, Start.APPLY), pod_is_heard(pod.pk)
-        lease = get_lease(lease_id, epoch, pod, lock=True)
+        lease = lock_lease_of(task, lease_id, epoch)
         validity = _validity(path)
-        granted = (
-            ApplyPermit.objects.filter(task=task)
-            .annotate(left=F("expires_at") - ClockTimestamp())
-            .first()
-        )
-        if granted:
-            if (granted.lease_id, granted.key) == (lease.pk, key):
-                return max(granted.left.total_seconds(), 0.0)
+        facts = _facts(task)
+        if facts.permit_lease_id:
+            if (facts.permit_lease_id, facts.permit_key) == (lease.pk, key):
+                return max(facts.permit_left.total_seconds(), 0.0)
             raise PermitRefused(
                 "The permit of this task was granted before; it is never granted twice."
             )
@@ -87,22 +82,20 @@ def grant(
             raise PermitRefused("The agent was declared lost; its work goes elsewhere.")
         if task.workspace.locked_at:
             raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
-        if doubt := installation().doubt:
-            raise PermitRefused(doubt)
-        if own_state and open_lock(task.workspace):
+        if facts.doubt:
+            raise PermitRefused(facts.doubt)
+        if own_state and facts.state_locked:
             raise PermitRefused("Somebody else holds the state's lock; the apply waits for it.")
-        confirmation = task.confirmation
         if environment_digest != lease.environment_digest:
             raise PermitRefused(
                 "What Terraform was started with is not what the agent was given last: other "
                 "variables or credentials."
             )
-        if (confirmation.plan_hash, confirmation.manifest_digest) != (plan_hash, manifest_digest):
+        if (facts.plan_hash, facts.manifest_digest) != (plan_hash, manifest_digest):
             raise PermitRefused(
                 "What lies on the agent is not what was confirmed: plan hash or manifest differ."
             )
-        planned_on = (confirmation.state_lineage, confirmation.state_serial)
-        if own_state and position != planned_on:
+        if own_state and position != (facts.state_lineage, facts.state_serial):
             # The refusal must survive: the task fails here, outside the raise. Its lease is
             # released by that, and ends when the agent reports its process gone.
             void = PlanVoid("The state changed after the plan was confirmed; plan again.")
@@ -118,8 +111,8 @@ def grant(
                 manifest_digest=manifest_digest,
                 path=path,
                 environment_digest=environment_digest,
-                state_lineage=confirmation.state_lineage,
-                state_serial=confirmation.state_serial,
+                state_lineage=facts.state_lineage,
+                state_serial=facts.state_serial,
                 state_verified=own_state,
                 expires_at=_in_seconds(validity),
             )
@@ -137,6 +130,44 @@ def grant(
     if void:
         raise void
     return validity
+
+
+class _Facts(NamedTuple):
+    """What a permit is judged by besides the locked rows; what is not there is None."""
+
+    plan_hash: str
+    manifest_digest: str
+    state_lineage: str
+    state_serial: int | None
+    permit_lease_id: UUID | None
+    permit_key: UUID | None
+    permit_left: timedelta
+    doubt: str | None
+    state_locked: bool
+
+
+#: One question instead of four: each costs the person who confirmed another round trip.
+_FACTS = """
+SELECT confirmation.plan_hash, confirmation.manifest_digest,
+    confirmation.state_lineage, confirmation.state_serial,
+    permit.lease_id, permit.key, permit.expires_at - clock_timestamp(),
+    here.doubt,
+    EXISTS (
+        SELECT FROM tasks_app_statelock held
+        WHERE held.workspace_id = task.workspace_id AND held.released_at IS NULL
+    )
+FROM workspace_tasks task
+LEFT JOIN tasks_app_confirmation confirmation ON confirmation.task_id = task.id
+LEFT JOIN pods_app_applypermit permit ON permit.task_id = task.id
+LEFT JOIN pods_app_installation here ON here.singleton
+WHERE task.id = %s
+"""
+
+
+def _facts(task: Task) -> _Facts:
+    with connection.cursor() as cursor:
+        cursor.execute(_FACTS, [task.pk])
+        return _Facts(*cursor.fetchone())
 
 
 def _check_lease(lease: Lease, task: Task) -> None:

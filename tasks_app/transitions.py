@@ -76,21 +76,19 @@ def transition(
     """
     allowed = [s for s in sources_of(target) if sources is None or s in sources]
     with transaction.atomic():
-        source = (
-            Task.objects.select_for_update(of=("self",), no_key=True)
-            .values_list("status", flat=True)
-            .get(pk=task.pk)
-        )
         if target in _TIMES:
             fields.setdefault(_TIMES[target], ClockTimestamp())
         if target in FINAL:
             fields = {"finished_at": ClockTimestamp(), **_NOT_WARM, **fields}
         fields.setdefault("waiting_reason", WAITING.get(target, ""))
-        updated = Task.objects.filter(pk=task.pk, status__in=allowed).update(
-            status=target, **fields
-        )
-        if not updated:
-            raise IllegalTransition(source, target, TRANSITIONS[Status(source)])
+        changes = {"status": target, **fields}
+        row = Task.objects.filter(pk=task.pk)
+        # The status that was read is nearly always the present one, and then one statement does.
+        source = Status(task.status)
+        if source not in allowed or not row.filter(status=source).update(**changes):
+            source = Status(_locked_status(task))
+            if source not in allowed or not row.filter(status=source).update(**changes):
+                raise IllegalTransition(source, target, TRANSITIONS[source])
         Event.objects.create(
             kind=f"task.{target}",
             task_id=task.pk,
@@ -105,8 +103,13 @@ def transition(
             data=data or {},
         )
         task.refresh_from_db()
-        task_transitioned.send(sender=Task, task=task, source=Status(source), target=target)
+        task_transitioned.send(sender=Task, task=task, source=source, target=target)
     return task
+
+
+def _locked_status(task: Task) -> str:
+    locked = Task.objects.select_for_update(of=("self",), no_key=True)
+    return locked.values_list("status", flat=True).get(pk=task.pk)
 
 
 def record(

@@ -2,6 +2,9 @@ import uuid
 
 import pytest
 
+from agents_app import tokens
+from agents_app.schema import PermitRequest
+from agents_app.services.permit import permit
 from pods_app.models import ApplyPermit, Installation
 from pods_app.services import lose_pod
 from tasks_app.models import Event
@@ -41,6 +44,23 @@ def test_a_permit_lets_the_apply_go_ahead(agent, confirmed, settings):
     )
     confirmed.refresh_from_db()
     assert (confirmed.status, confirmed.apply_path) == ("applying", "kept")
+
+
+def test_a_permit_takes_few_queries(agent, confirmed, django_assert_max_num_queries):
+    """A person waits for each of them; BEGIN, COMMIT and a savepoint are among them."""
+    agent.work()
+    lease = agent.lease
+    message = PermitRequest(
+        key=uuid.uuid4(),
+        incarnation=agent.reply["incarnation"],
+        newest_lease=lease.pk,
+        plan_hash="a" * 64,
+        manifest_digest="b" * 64,
+        path="kept",
+        environment_digest=lease.environment_digest,
+    )
+    with django_assert_max_num_queries(20):
+        permit(tokens.authenticate(agent.token), lease.pk, lease.epoch, message)
 
 
 def test_a_newest_lease_that_the_database_does_not_know_is_no_permit(agent, confirmed):

@@ -17,6 +17,7 @@ from pods_app.freeze.gate import Start, refusal
 from pods_app.leases import FINISHED, end, find_lease, hold, unended
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState, PodPhase
+from pods_app.traces import traces
 from pods_app.waiting import set_reason
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, StaleLease
@@ -305,6 +306,7 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str, if_silent: bool = Fa
                 actor=actor,
                 lease=lease,
                 cause=cause,
+                data=traces(task, lease),
             )
 
 

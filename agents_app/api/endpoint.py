@@ -23,7 +23,7 @@ from agents_app import tokens
 from agents_app.api import problems
 from agents_app.api.agent_auth import bearer, number
 from agents_app.hub import hub
-from agents_app.schema import INCARNATION_HEADER, Message
+from agents_app.schema import INCARNATION_HEADER, FinishRequest, Message
 from agents_app.tokens import Caller
 from pods_app.incarnation import installation
 from pods_app.models import Lease
@@ -33,6 +33,8 @@ from tasks_app.transitions import record
 Result = TypeVar("Result")
 View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
+#: What of a late result is written down.
+_RESULT = {"phase", "outcome", "error", "exit_code"}
 #: Small requests; what they wait for is the database. Few: all threads share one interpreter, and
 #: each that computes delays a wake.
 _SMALL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="agents-api")
@@ -153,11 +155,14 @@ def with_lease(
     try:
         return function(caller, lease_id, epoch, *args)
     except StaleLease:
-        _audit_stale(request, caller, lease_id, epoch)
+        _audit_stale(request, caller, lease_id, epoch, args)
         raise
 
 
-def _audit_stale(request: HttpRequest, caller: Caller, lease_id: UUID, epoch: int) -> None:
+def _audit_stale(
+    request: HttpRequest, caller: Caller, lease_id: UUID, epoch: int, args: tuple[Any, ...]
+) -> None:
+    """Write down who came too late, and with what result: a person may still want to know."""
     lease = Lease.objects.select_related("task").filter(pk=lease_id).first()
     record(
         "agent.stale_write",
@@ -165,8 +170,17 @@ def _audit_stale(request: HttpRequest, caller: Caller, lease_id: UUID, epoch: in
         task=lease.task if lease else None,
         lease=lease,
         cause="the lease is over or its epoch is another",
-        data={"call": f"{request.method} {request.path.rpartition('/')[2]}", "epoch": epoch},
+        data={
+            "call": f"{request.method} {request.path.rpartition('/')[2]}",
+            "epoch": epoch,
+            **_result(args),
+        },
     )
+
+
+def _result(args: tuple[Any, ...]) -> dict[str, Any]:
+    said = next((arg for arg in args if isinstance(arg, FinishRequest)), None)
+    return said.model_dump(mode="json", include=_RESULT) if said else {}
 
 
 def reply(message: Message, status: int = 200) -> HttpResponse:

@@ -8,16 +8,16 @@ what a permit let start.
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
 from pods_app import leases
 from pods_app.leases import end, find_lease, release
-from pods_app.models import ApplyPermit, Lease
+from pods_app.models import Lease
 from pods_app.outcomes import fence, never_locked
 from pods_app.states import LeaseState
+from pods_app.traces import traces
 from tasks_app.actors import Actor
 from tasks_app.models import StateLock, Task
 from tasks_app.states import Status
@@ -80,7 +80,6 @@ def _plan_later(task: Task, lease: Lease, cause: str, sentence: str) -> None:
 def _interrupt(task: Task, lease: Lease, cause: str) -> None:
     """End a permitted apply, with all that a person needs to find out what became of it."""
     lock = StateLock.objects.filter(task=task, released_at=None).first()
-    permit = ApplyPermit.objects.get(task=task)
     if never_locked(task):
         verdict = "The state was never locked, so nothing was applied."
     elif lock is not None:
@@ -88,15 +87,6 @@ def _interrupt(task: Task, lease: Lease, cause: str) -> None:
     else:
         verdict = "Its state may be incomplete; nobody holds its lock."
     pod = lease.slot.pod
-    evidence: dict[str, Any] = {
-        "pod": pod.pod_name,
-        "pod_uid": pod.pod_uid,
-        "host": pod.host,
-        "slot": lease.slot.slot_id,
-        "lock_id": lock.lock_id if lock else None,
-        "permit_granted_at": permit.granted_at.isoformat(),
-        "path": permit.path,
-    }
     leases.freeze(lease, actor=FREEZE, reason=cause)
     transition(
         task,
@@ -104,7 +94,7 @@ def _interrupt(task: Task, lease: Lease, cause: str) -> None:
         actor=FREEZE,
         cause=cause,
         lease=lease,
-        data=evidence,
+        data=traces(task, lease),
         error=(
             f"The apply was {cause}, on pod {pod.pod_name} ({pod.pod_uid}), whose process may "
             f"still live. {verdict} Look what it did, acknowledge it, then plan again."

@@ -25,6 +25,7 @@ def applying(agent, planning, admin):
         "plan_hash": "a" * 64,
         "manifest_digest": "b" * 64,
         "path": "kept",
+        "environment_digest": agent.lease.environment_digest,
         "incarnation": agent.reply["incarnation"],
         "newest_lease": None,
     }
@@ -206,7 +207,8 @@ def test_a_lease_that_was_taken_away_is_stale(agent, planning, new_agent, admin)
     reply = agent.finish("plan", "failed", lease, error="late")
     assert (reply.status, reply.problem) == (409, "stale-lease")
     assert status_of(planning) in {"pending", "planning"}
-    assert Event.objects.filter(kind="agent.stale_write", lease_id=lease.pk).count() == 1
+    event = Event.objects.get(kind="agent.stale_write", lease_id=lease.pk)
+    assert (event.data["outcome"], event.data["error"]) == ("failed", "late")
     agent.finish("plan", "failed", lease, epoch=lease.epoch + 1)
     assert status_of(planning) in {"pending", "planning"}
 

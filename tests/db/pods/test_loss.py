@@ -11,7 +11,7 @@ from pods_app.registration import heartbeat, report_leases
 from pods_app.services import lose_pod
 from tasks_app.actors import Actor
 from tasks_app.exceptions import StaleLease
-from tasks_app.models import StateLock, Task
+from tasks_app.models import Event, StateLock, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task, resolve_task
 from tasks_app.states import Status
@@ -114,6 +114,19 @@ def test_a_permitted_apply_is_unknown_and_never_retried(applying):
     assert applying.status == Status.APPLY_UNKNOWN
     assert applying.waiting_reason
     assert leases.lease_of(applying).state == "live"
+
+
+def test_the_audit_says_where_to_look_for_an_unknown_apply(applying):
+    lease = leases.lease_of(applying)
+    lock = StateLock.objects.create(
+        workspace=applying.workspace, lock_id="x", task=applying, lease_id=lease.pk
+    )
+    pod = lose(applying)
+    data = Event.objects.get(task=applying, kind="task.apply_unknown").data
+    assert (data["pod"], data["pod_uid"], data["path"]) == (pod.pod_name, pod.pod_uid, "kept")
+    assert (data["lock_id"], data["lock_released_at"]) == ("x", None)
+    assert data["locked_at"] == lock.created_at.isoformat()
+    assert data["permit_granted_at"]
 
 
 def test_the_same_lease_reports_again(applying):

@@ -20,7 +20,7 @@ from pods_app.freeze.checks import (
     Days,
 )
 from pods_app.freeze.services import begins_soon, database_now, drafted, exceptions_of
-from pods_app.freeze.state import moment_words
+from pods_app.freeze.state import span_words
 from pods_app.freeze.status import impact, pools_hit
 from pods_app.freeze.windows import Interval, upcoming, zones
 from pods_app.models import FreezeWindow, Pool
@@ -124,7 +124,9 @@ class WindowForm(OperationForm):
             self.add_error(refusal.field if refusal.field in self.fields else None, refusal.detail)
             return data
         seen = self._digest(data)
-        if not soon:
+        if soon:
+            self.fields["confirm"].required = True  # as the label says
+        else:
             self.fields.pop("confirm", None)
         if data["previewed"] == seen:
             return data
@@ -216,16 +218,11 @@ def occurrence_rows(intervals: list[Interval]) -> list[dict[str, Any]]:
         {
             "start": one.start,
             "end": one.end,
-            "there": _span(one, one.window.zone),
-            "utc": _span(one, "UTC"),
+            "there": span_words(one, one.window.zone),
+            "utc": span_words(one, "UTC"),
         }
         for one in intervals
     ]
-
-
-def _span(interval: Interval, zone: str) -> str:
-    end = moment_words(interval.end, zone) if interval.end else "somebody ends it"
-    return f"{moment_words(interval.start, zone)} – {end}"
 
 
 class ReasonForm(OperationForm):

@@ -96,14 +96,35 @@ def moment_words(moment: datetime | None, zone: str) -> str:
     """Return a moment as people of a zone write it, with the zone."""
     if moment is None:
         return "an unknown time"
+    local = _local(moment, zone)
+    return f"{local:%H:%M} {_zone_word(local)} on {local:%a} {local.day} {local:%b %Y}"
+
+
+def span_words(interval: Interval, zone: str) -> str:
+    """Return an interval in a zone: ``Mon 3 Mar 2025, 22:00 – Tue 4 Mar, 06:00 CET``."""
+    start = _local(interval.start, zone)
+    day = f"{start:%a} {start.day} {start:%b %Y}"
+    if interval.end is None:
+        return f"{day}, {start:%H:%M} {_zone_word(start)} until somebody ends it"
+    end = _local(interval.end, zone)
+    begins = f"{day}, {start:%H:%M}"
+    if start.utcoffset() != end.utcoffset():
+        begins += f" {_zone_word(start)}"
+    until = "" if start.date() == end.date() else f"{end:%a} {end.day} {end:%b}, "
+    return f"{begins} – {until}{end:%H:%M} {_zone_word(end)}"
+
+
+def _local(moment: datetime, zone: str) -> datetime:
     try:
-        local = moment.astimezone(zone_of(zone))
+        return moment.astimezone(zone_of(zone))
     except UnreadableWindow:
-        local = moment.astimezone(UTC)
-    # `%Z` is an offset such as +0530 where people use no letters.
+        return moment.astimezone(UTC)
+
+
+def _zone_word(local: datetime) -> str:
+    """Return ``CET``; where people use no letters the offset, as in ``UTC+05:45``."""
     name = local.tzname() or "UTC"
-    name = name if name[0].isalpha() else f"UTC{name[:3]}" + (f":{name[3:5]}" if name[3:5] else "")
-    return f"{local:%H:%M} {name} on {local:%a} {local.day} {local:%b %Y}"
+    return name if name[0].isalpha() else f"UTC{name[:3]}" + (f":{name[3:5]}" if name[3:] else "")
 
 
 def state_at(

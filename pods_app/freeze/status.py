@@ -93,14 +93,22 @@ class Impact:
 
     @property
     def sentence(self) -> str:
-        """The counts in words."""
-        return (
-            f"It would delete {_many(self.pods, 'pod')}, interrupt "
-            f"{_many(self.applying, 'running apply', 'running applies')}, send "
-            f"{_many(self.planning, 'running plan')} back to the queue, and let "
-            f"{_many(self.confirmed, 'confirmed apply', 'confirmed applies')} and "
-            f"{_many(self.waiting, 'plan')} that wait for a person wait on."
-        )
+        """The counts in words; what is zero is left out."""
+        parts = [
+            f"delete {_many(self.pods, 'pod')}" * bool(self.pods),
+            f"interrupt {_many(self.applying, 'running apply', 'running applies')}"
+            * bool(self.applying),
+            f"send {_many(self.planning, 'running plan')} back to the queue" * bool(self.planning),
+            f"hold back {_many(self.confirmed, 'confirmed apply', 'confirmed applies')}"
+            * bool(self.confirmed),
+            f"let {_many(self.waiting, 'plan')} wait on for a person, not kept ready"
+            * bool(self.waiting),
+        ]
+        told = list(filter(None, parts))
+        if not told:
+            return "It would hit nothing: no pod is there and nothing runs or waits."
+        last = f" and {told[-1]}" if len(told) > 1 else told[0]
+        return f"It would {', '.join(told[:-1])}{last}."
 
 
 def _many(count: int, one: str, more: str = "") -> str:

@@ -147,7 +147,7 @@ def operation_response(
             else:
                 return _done(admin, request, operation, obj, done, back)
         else:
-            status = 422
+            status = 422 if form.errors else 200  # a preview is no error
     else:
         form = operation.form_class(initial=operation.initial(obj), obj=obj, actor=actor)
     return _page(admin, request, operation, obj, back, status, form=form, reason=available.reason)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import connection
 
 from pods_app.freeze.edges import enter, leave
+from pods_app.freeze.windows import is_zone
 from pods_app.models import FreezeWindow, Pool
 
 
@@ -24,13 +26,15 @@ def window_row(
     ends: timedelta | None = timedelta(hours=1),
     **fields: Any,
 ) -> FreezeWindow:
-    """A one-off, in UTC; for all pools if none is named.
+    """A one-off; for all pools if none is named.
 
     Args:
         begins, ends: from now; without an end a person ends it.
     """
-    start = now() + begins
-    end = None if ends is None else now() + ends
+    name = fields.get("time_zone", "UTC")
+    zone = ZoneInfo(name if is_zone(name) else "UTC")
+    start = (now() + begins).astimezone(zone)
+    end = None if ends is None else (now() + ends).astimezone(zone)
     row = FreezeWindow.objects.create(
         **{
             "name": "quarter end",

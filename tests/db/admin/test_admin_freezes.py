@@ -62,11 +62,12 @@ def test_a_window_is_saved_after_its_preview_was_seen(showcase: Showcase, browse
     assert 'name="confirm"' not in client.get(ADD, headers=DIALOG).content.decode()
     first = client.post(ADD, form(), headers=DIALOG)
     html = first.content.decode()
-    assert first.status_code == 422 and not FreezeWindow.objects.exists()
+    assert first.status_code == 200 and not FreezeWindow.objects.exists()
     assert "Nothing is saved yet" in html and "If it began now" in html
-    assert len(re.findall(r"E[SD]T on", html)) == 10 and len(re.findall("UTC on", html)) == 10
+    assert len(re.findall(r"\d E[SD]T<", html)) == 5 and len(re.findall(r"\d UTC<", html)) == 5
     changed = form(previewed=previewed(html), lead_minutes="30")
-    assert client.post(ADD, changed, headers=DIALOG).status_code == 422, "it is another window"
+    again = client.post(ADD, changed, headers=DIALOG).content.decode()
+    assert "Nothing is saved yet" in again, "it is another window"
     saved = client.post(ADD, form(previewed=previewed(html)), headers=DIALOG)
     assert saved.status_code == 200 and "saved" in saved.json()["message"]
     row = FreezeWindow.objects.get()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pods_app.freeze.state import MERGE, Freeze, Override, State, moment_words, state_at
+from pods_app.freeze.state import MERGE, Freeze, Override, State, moment_words, span_words, state_at
 from pods_app.freeze.windows import UnreadableWindow, Window, is_zone, occurrences, upcoming
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -325,3 +325,21 @@ def test_times_in_words_name_the_zone():
         "11:00 UTC+11 on"
     )
     assert Freeze(State.OPEN).reason == "Open"
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "words"),
+    [
+        ("2025-06-02T22:00", "Europe/Berlin", "Mon 2 Jun 2025, 22:00 – Tue 3 Jun, 06:00 CEST"),
+        ("2025-06-02T22:00", "UTC", "Mon 2 Jun 2025, 20:00 – Tue 3 Jun, 04:00 UTC"),
+        (
+            "2025-10-25T22:00",
+            "Europe/Berlin",
+            "Sat 25 Oct 2025, 22:00 CEST – Sun 26 Oct, 06:00 CET",
+        ),
+        ("2025-06-02T22:00", "Asia/Kathmandu", "Tue 3 Jun 2025, 01:45 – 09:45 UTC+05:45"),
+    ],
+)
+def test_an_interval_in_words(now, zone, words):
+    (interval,) = upcoming(window(), moment("Europe/Berlin", now), 1)
+    assert span_words(interval, zone) == words

@@ -4,7 +4,7 @@
 
 It starts an installation of its own below ``var/demo``, makes a workspace, plans, confirms,
 applies, and shows how long the apply took to start: from a Terraform that was held since the plan,
-and once more by the normal path. Exit code 0 only if the apply succeeded and its resource really exists.
+and once more by the normal path. Exit code 0 only if the apply succeeded and its resource exists.
 """
 
 from __future__ import annotations

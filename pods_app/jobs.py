@@ -3,9 +3,8 @@
 from django.conf import settings
 
 from pods_app import controller as controller_module
-from pods_app import reconcile as reconcile_module
-from pods_app.models import Pool
 from pods_app.queue import dispatch_pass
+from pods_app.reconcile import reconcile_all
 from pods_app.warmups import expire_pass, warm_pass
 from pods_app.work_directories import cleanup
 from tasks_app.single_flight import single_flight
@@ -43,8 +42,7 @@ def controller_pass() -> bool:
 def reconcile_pods() -> int:
     """Bring the pools' pods in line, those in a cluster too; returns how many differences."""
     with single_flight("job: reconcile pods", _SECONDS) as mine:
-        pools = Pool.objects.all() if mine else []
-        return sum(len(reconcile_module.reconcile_pods(pool)) for pool in pools)
+        return len(reconcile_all()) if mine else 0
 
 
 def cleanup_work_directories() -> int:

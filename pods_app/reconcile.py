@@ -88,12 +88,26 @@ def reconcile_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
     Raises:
         ClusterError: the pool has pods in a cluster, which gave no answer.
     """
-    changes = reconcile_local_pods(pool, dry_run=dry_run)
-    if pool in cluster_pools():
+    return _reconcile([pool], dry_run)
+
+
+def reconcile_all(*, dry_run: bool = False) -> list[Change]:
+    """Do the same for every pool, with one look at the cluster.
+
+    Raises:
+        ClusterError: the cluster gave no answer; pools of local processes are in line.
+    """
+    return _reconcile(list(Pool.objects.all()), dry_run)
+
+
+def _reconcile(pools: Sequence[Pool], dry_run: bool) -> list[Change]:
+    changes = [change for pool in pools for change in reconcile_local_pods(pool, dry_run=dry_run)]
+    in_cluster = [pool for pool in cluster_pools() if pool in pools]
+    if in_cluster:
         # Only where there is a cluster, its client is worth its memory.
         from pods_app.cluster.reconcile import reconcile_cluster
 
-        changes += reconcile_cluster([pool], dry_run=dry_run)
+        changes += reconcile_cluster(in_cluster, dry_run=dry_run)
     return changes
 
 

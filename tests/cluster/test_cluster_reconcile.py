@@ -348,3 +348,21 @@ def test_a_renamed_pool_keeps_its_pods(pool, space):
     pool.refresh_from_db()
     assert "gone pool-0" not in acts(pool)
     assert {one["metadata"]["name"] for one in space.all_pods()} == {"pool-0", "renamed-0"}
+
+
+def test_one_look_at_the_cluster_is_enough_for_all_pools(pool, space, monkeypatch):
+    from pods_app.cluster.client import Cluster
+
+    make_pool(name="other", kind=PoolKind.KUBERNETES, min_pods=2)
+    make_pool(name="static")
+    looks, list_pods = [], Cluster.list_pods
+
+    def counted(self, selector):
+        looks.append(selector)
+        return list_pods(self, selector)
+
+    monkeypatch.setattr(Cluster, "list_pods", counted)
+    call_command("reconcile_pods")
+    assert looks == [""]
+    names_ = {pod["metadata"]["name"] for pod in space.pods.list_pods("")[0]}
+    assert names_ == {"pool-0", "other-0", "other-1"}

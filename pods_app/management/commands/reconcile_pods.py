@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pods_app.models import Pool
-from pods_app.reconcile import reconcile_pods
+from pods_app.reconcile import reconcile_all, reconcile_pods
 from tasks_app.exceptions import SlipwayError
 
 #: Somebody else's pod: told, but nothing to do.
@@ -21,18 +21,12 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="One JSON document on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        pools = Pool.objects.all()
-        if options["pool"]:
-            pools = pools.filter(name=options["pool"])
-            if not pools:
-                names = ", ".join(Pool.objects.values_list("name", flat=True)) or "none yet"
-                raise CommandError(f"There is no pool {options['pool']!r}; there are: {names}.")
+        dry_run: bool = options["dry_run"]
         try:
-            changes = [
-                change
-                for pool in pools
-                for change in reconcile_pods(pool, dry_run=options["dry_run"])
-            ]
+            if options["pool"]:
+                changes = reconcile_pods(self._pool(options["pool"]), dry_run=dry_run)
+            else:
+                changes = reconcile_all(dry_run=dry_run)
         except SlipwayError as error:
             raise CommandError(error.detail) from None
         if options["json"]:
@@ -41,5 +35,12 @@ class Command(BaseCommand):
             for change in changes:
                 self.stdout.write(f"{change.action} {change.pod}: {change.reason}")
             self.stdout.write(f"{len(changes)} difference(s)")
-        if options["dry_run"] and any(change.action != LEAVE for change in changes):
+        if dry_run and any(change.action != LEAVE for change in changes):
             raise SystemExit(EXIT_DRY_RUN_FOUND_CHANGES)
+
+    def _pool(self, name: str) -> Pool:
+        pool = Pool.objects.filter(name=name).first()
+        if pool is None:
+            names = ", ".join(Pool.objects.values_list("name", flat=True)) or "none yet"
+            raise CommandError(f"There is no pool {name!r}; there are: {names}.")
+        return pool

@@ -17,6 +17,7 @@ from benchmarks.result import CannotMeasure, Result
 BENCHMARKS = {
     "confirm": "from the confirmation to the first resource action by every path, held first",
     "reconcile": "a pass over 1,000 pods and 3,000 slots, with a real Kubernetes API server",
+    "rebuild": "from the loss of an agent to its pending apply held again on another one",
     "startup": "from the confirmation to the first resource action, against Terraform by hand",
     "wake": "from a commit to the agent that has the job, with 200 idle agents; memory",
 }

@@ -44,15 +44,18 @@ class Confirmed:
 class Bench:
     """One workspace with one kind of provider."""
 
-    def __init__(self, platform: Platform, api: Api, kind: Kind) -> None:
-        self._platform, self._api, self._kind = platform, api, kind
+    def __init__(
+        self, platform: Platform, api: Api, kind: Kind, *, pool: str | None = None
+    ) -> None:
+        self._platform, self.api, self._kind = platform, api, kind
         self._names = (f"n{number}" for number in range(10_000))
         #: Of the newest plan: how many of which kind.
         self.lock_file_hashes = ""
         source = platform.directory / "configurations" / kind.name
         source.mkdir(parents=True)
         (source / "main.tf").write_text(kind.configuration)
-        self.workspace = api.call("POST", "workspaces/", json={"name": kind.name})["id"]
+        facts = {"name": kind.name} | ({"pool": pool} if pool else {})
+        self.workspace = api.call("POST", "workspaces/", json=facts)["id"]
         api.call(
             "POST",
             f"workspaces/{self.workspace}/configurations/",
@@ -67,9 +70,9 @@ class Bench:
     def plan(self) -> dict[str, Any]:
         """Plan to replace the resource; returns the task, which waits for a confirmation."""
         variable = {"key": "name", "value": next(self._names), "category": "terraform"}
-        self._api.call("POST", f"workspaces/{self.workspace}/variables/", json=variable)
-        task = self._api.call("POST", f"workspaces/{self.workspace}/plan/", json={})
-        planned = self._api.wait(task["id"], PLAN_ENDS, lambda: None)
+        self.api.call("POST", f"workspaces/{self.workspace}/variables/", json=variable)
+        task = self.api.call("POST", f"workspaces/{self.workspace}/plan/", json={})
+        planned = self.api.wait(task["id"], PLAN_ENDS, lambda: None)
         if planned["status"] != "apply_pending":
             raise CannotMeasure(f"The plan is {planned['status']}: {planned['error']}")
         self.lock_file_hashes = self._lock_file_hashes(planned)
@@ -91,11 +94,11 @@ class Bench:
             CannotMeasure: it was not applied, or by another path.
         """
         with Watch(self.directory(task) / "run") as watch:
-            self._api.call(
+            self.api.call(
                 "POST", f"tasks/{task['id']}/apply/", json={"plan_hash": task["plan_hash"]}
             )
             start = watch.result(self._platform)
-        ended = self._api.wait(
+        ended = self.api.wait(
             task["id"], {"applied", "failed", "cancelled"}, lambda: None, pause=_VISIBLE_PAUSE
         )
         seen = time.time()

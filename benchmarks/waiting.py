@@ -17,12 +17,12 @@ from uuid import UUID
 from benchmarks.bench import PATIENCE_SECONDS, Bench
 from benchmarks.result import CannotMeasure
 
-_PAUSE = 0.02
+_PAUSE = 0.01
 
 
 def wait_until_held(task: dict[str, Any]) -> None:
     """Wait until Terraform waits at its gate for the task."""
-    _wait(lambda: _held(task) is True, "Terraform is not held")
+    wait(lambda: _held(task) is True, "Terraform is not held")
 
 
 def kill_held(bench: Bench, task: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def kill_held(bench: Bench, task: dict[str, Any]) -> None:
     wait_until_held(task)
     for folder in (bench.directory(task) / "run").glob("hold*"):
         _kill(int((folder / "pid").read_text()))
-    _wait(lambda: _held(task) is False, "nobody noticed that the held Terraform is gone")
+    wait(lambda: _held(task) is False, "nobody noticed that the held Terraform is gone")
 
 
 def restored_elsewhere(bench: Bench, task: dict[str, Any]) -> None:
@@ -42,11 +42,11 @@ def restored_elsewhere(bench: Bench, task: dict[str, Any]) -> None:
     wait_until_held(task)
     lease = Lease.objects.get(task=task["id"], ended_at=None)
     actor = Actor.system("benchmark")
-    _wait(  # it does not wait for a row that somebody has locked
+    wait(  # it does not wait for a row that somebody has locked
         lambda: release_hold(lease.pk, actor=actor, reason="benchmark", keep_directory=False),
         "the slot is not given back",
     )
-    _wait(
+    wait(
         lambda: (
             Lease.objects.filter(task=task["id"], ended_at=None, held=True)
             .exclude(pk=lease.pk)
@@ -65,7 +65,7 @@ def cool(bench: Bench, task: dict[str, Any], *, mirror: bool) -> None:
     wait_until_held(task)
     Task.objects.filter(pk=UUID(task["id"])).update(keep_warm_until=ClockTimestamp())
     leases = Lease.objects.filter(task=task["id"], ended_at=None)
-    _wait(lambda: not leases.exists(), "the plan is kept warm")
+    wait(lambda: not leases.exists(), "the plan is kept warm")
     shutil.rmtree(bench.directory(task), ignore_errors=True)
     if mirror:
         bench.remove_mirror()
@@ -84,7 +84,12 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _wait(condition: Callable[[], bool], what: str) -> None:
+def wait(condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition is true.
+
+    Raises:
+        CannotMeasure: it did not become true; ``what`` says what is wrong.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:

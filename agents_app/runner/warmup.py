@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from agents_app.runner.ready import make_ready
 from agents_app.runner.run import Run
 from agents_app.schema import ApplyPath
 
+#: Terraform hashes its providers before it comes to its gate: gigabytes on a slow disk. One that
+#: takes longer, in seconds, must not keep a confirmation waiting.
+GATE_SECONDS = 120.0
 _NOT_ASKED = "holding is switched off on this agent."
 _ENGINE = "this engine does not wait at its gate, as a probe at the agent's start found out."
 
@@ -48,16 +52,30 @@ def warm_up(run: Run, *, may_hold: bool) -> Warm:
             held = start_held(run, home)
         try:
             with run.step("gate"):
-                waits = held.wait(run.control.check)
+                why = _why_not_waiting(run, held)
         except BaseException:
             held.reject()
             raise
-        if not waits:
-            why = run.log.redact(held.why_ended())
+        if why:
             held.reject()
             return Warm(restored, reason=f"Terraform did not come to wait: {why}.")
         held.keep(stack.pop_all())
         return Warm(restored, held)
+
+
+def _why_not_waiting(run: Run, held: HeldApply) -> str:
+    """Wait until Terraform is held; returns why it is not, "" if it is."""
+    until = time.monotonic() + GATE_SECONDS
+
+    def check() -> None:
+        run.control.check()
+        if time.monotonic() > until:
+            raise TimeoutError
+
+    try:
+        return "" if held.wait(check) else run.log.redact(held.why_ended())
+    except TimeoutError:
+        return f"not within {GATE_SECONDS:g} s"
 
 
 def _read_ahead(run: Run) -> None:

@@ -29,9 +29,10 @@ from pods_app.services import drain_if_free, lose_pod, undrain_pod
 from pods_app.states import RESERVING
 from pods_app.warmups import expire_pass, warm_pass
 from pods_app.work_directories import Reported, cleanup, report_directories
+from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.exceptions import SlipwayError, StaleLease
-from tasks_app.models import Event, Task
+from tasks_app.models import Blob, Event, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import (
     acknowledge_task,
@@ -53,10 +54,11 @@ from tests.support.factories import (
     plan_facts,
 )
 from tests.support.freezes import set_frozen
-from tests.support.warmups import later, report
+from tests.support.warmups import later, let_go, report
 
 SYSTEM = Actor.system("test")
 PICK = st.integers(0, 7)
+WARM = st.sampled_from(["held", "restored", "no", "never"])
 #: Why a lease ends though nobody asked for it.
 UNASKED = {"silent", "its agent is lost", "the agent restarted and does not know its work"}
 
@@ -77,6 +79,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self):
         self.admin = Actor.person(make_admin())
         self.pool = make_pool(slots_per_pod=2)
+        self.bundle = blobs.store([b"a bundle"], Blob.Retention.PLAN)
         self.pods = [make_pod(self.pool) for _ in range(2)]
         self.workspaces = [make_workspace() for _ in range(2)]
         #: What each agent has: lease id -> (epoch, whether its apply went ahead).
@@ -139,9 +142,10 @@ class Machine(RuleBasedStateMachine):
     @rule(
         pick=PICK,
         steps=st.integers(1, 3),
-        before_permit=st.sampled_from(["", "freeze", "vanish", "clean"]),
+        before_permit=st.sampled_from(["", "freeze", "vanish", "clean", "cool", "cool"]),
+        outcome=WARM,
     )
-    def go_on(self, pick, steps, before_permit):
+    def go_on(self, pick, steps, before_permit, outcome):
         """What usually happens next, so that histories come far; all else disturbs it."""
         for agent in (0, 1):
             self.undrain(agent)
@@ -154,6 +158,12 @@ class Machine(RuleBasedStateMachine):
                 self.plan(agent, "planned")
             if before_permit == "clean":
                 self.clean()
+            elif before_permit == "cool":
+                self.cool(pick)
+                for agent in (0, 1):
+                    self.work(agent)
+                    self.warm(agent, pick, outcome)
+                return
             self.confirm(pick)
             self.tick()
             for agent in (0, 1):
@@ -225,7 +235,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=PICK, outcome=st.sampled_from(["planned", "no_changes", "failed", "interrupted"]))
     def plan(self, pick, outcome):
-        self._report(pick, "plan", outcome, outcomes.finish_plan, plan_facts())
+        self._report(pick, "plan", outcome, outcomes.finish_plan, plan_facts(bundle=self.bundle))
 
     @rule(agent=PICK, pick=PICK)
     def permit(self, agent, pick):
@@ -241,7 +251,15 @@ class Machine(RuleBasedStateMachine):
             assert not self.pool.frozen, "a frozen pool granted a permit"
             self.applied[lease.task_id] = self.applied.get(lease.task_id, 0) + 1
 
-    @rule(agent=PICK, pick=PICK, outcome=st.sampled_from(["held", "restored", "no", "never"]))
+    @rule(pick=PICK)
+    def cool(self, pick):
+        """A plan's slot is given back as asked for; it is warmed anew."""
+        task = self._task(pick, Status.APPLY_PENDING)
+        if task and leases.lease_of(task):
+            let_go(task)
+        self.tick()
+
+    @rule(agent=PICK, pick=PICK, outcome=WARM)
     def warm(self, agent, pick, outcome):
         """The agent says what it has ready; also when nobody asks for it any more."""
         has = self.has[agent % 2]

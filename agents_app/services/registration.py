@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from uuid import UUID
@@ -24,6 +25,10 @@ from tasks_app.exceptions import NotPermitted, Unauthenticated
 from tasks_app.ids import uuid7
 from tasks_app.transitions import record
 
+#: The same refusal is noted again by the same process after so many seconds.
+_REFUSED_AGAIN_SECONDS = 600
+_refused: dict[tuple[str, str], float] = {}
+
 
 def register(token: str, message: RegisterRequest) -> RegisterReply:
     """Enter an agent, or the same pod's agent again with a new token.
@@ -41,13 +46,27 @@ def register(token: str, message: RegisterRequest) -> RegisterReply:
     try:
         return _register(token, message)
     except NotPermitted as refusal:
-        record(
-            "pod.registration_refused",
-            actor=Actor.system("registration"),
-            cause=refusal.detail,
-            data={"pod": message.pod_name, "uid": message.pod_uid, "host": message.hostname},
-        )
+        if _is_news(message.pod_uid, refusal.detail):
+            record(
+                "pod.registration_refused",
+                actor=Actor.system("registration"),
+                cause=refusal.detail,
+                data={"pod": message.pod_name, "uid": message.pod_uid, "host": message.hostname},
+            )
         raise
+
+
+def _is_news(pod_uid: str, cause: str) -> bool:
+    """Whether this process has not noted the same refusal lately: an agent that outlives its pod
+    tries every few seconds."""
+    now = time.monotonic()
+    for known, noted in list(_refused.items()):
+        if noted < now - _REFUSED_AGAIN_SECONDS:
+            _refused.pop(known, None)
+    news = (pod_uid, cause) not in _refused
+    if news:
+        _refused[pod_uid, cause] = now
+    return news
 
 
 def _register(token: str, message: RegisterRequest) -> RegisterReply:

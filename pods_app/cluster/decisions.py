@@ -76,6 +76,7 @@ class Object:
     row_id: str = ""  # as its annotation says
     ours: bool = True  # this installation's and this pool's
     busy: bool = False  # as its label says
+    template: str = ""  # as its annotation says
 
 
 @dataclass(frozen=True)

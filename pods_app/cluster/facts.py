@@ -130,6 +130,7 @@ def objects_of(
                 row_id=annotations.get(names.ROW, "") if ours else "",
                 ours=ours,
                 busy=labels.get(names.BUSY) == "true",
+                template=annotations.get(names.TEMPLATE, ""),
             )
         )
     return found

@@ -178,6 +178,7 @@ class _Round:
             pod_uid=found.uid,
             kind=PoolKind.KUBERNETES,
             host=found.diagnosis.node,
+            template_digest=found.template,
             slot_limit=self._pool.slots_per_pod,
         )
         try:

@@ -235,6 +235,7 @@ def test_after_a_restored_database_pods_are_adopted(pool, space):
     assert acts(pool) == ["adopt pool-0"]
     pod = ManagedPod.objects.get()
     assert pod.pod_uid == made["metadata"]["uid"]
+    assert pod.template_digest == made["metadata"]["annotations"][names.TEMPLATE]
     (now,) = space.all_pods()
     assert now["metadata"]["annotations"][names.ROW] == str(pod.pk)
     assert acts(pool) in ([], ["explain pool-0"])

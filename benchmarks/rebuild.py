@@ -49,7 +49,9 @@ def run(runs: int) -> Result:
         agents = _Agents(platform, mirror)
         bench = Bench(platform, api, kind, pool=_POOL)
         with agents.running("first"):  # the mirror is filled, and the run not counted
-            waiting.wait_until_held(bench.plan())
+            task = bench.plan()
+            waiting.wait_until_held(task)
+            _discard(bench, task)
         for number in range(runs):
             say(f"  run {number + 1} of {runs}")
             for way in ("mirror", "bare"):

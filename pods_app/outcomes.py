@@ -278,6 +278,8 @@ def lose_lease(lease_id: UUID, *, actor: Actor, cause: str, if_silent: bool = Fa
         lease = find_lease(lease_id, found.epoch, found.slot.pod, lock=True)
         if lease.state == LeaseState.ENDED or (if_silent and not _is_silent(lease)):
             return
+        if if_silent and lease.frozen_at and lease.slot.pod.phase == PodPhase.LOST:
+            return  # a freeze had it killed, and only its agent can say that it is
         task = lease.task
         permitted = lease.phase == LeasePhase.APPLY and task.status in {
             Status.APPLYING,

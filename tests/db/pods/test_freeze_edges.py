@@ -9,6 +9,7 @@ from pods_app import leases, outcomes, queue, reconcile
 from pods_app.freeze.edges import enter, follow_schedules, leave, unconfirmed
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, ManagedPod, Pool
 from pods_app.outcomes import Report
+from pods_app.services import lose_pod
 from pods_app.states import PoolKind
 from pods_app.warmups import warm_pass
 from tasks_app import blobs
@@ -378,3 +379,18 @@ def test_what_waits_is_warmed_again_oldest_first_and_no_more_than_allowed(pool, 
         assert warm_pass() == 1
         states = [Task.objects.get(pk=task.pk).warmup_status for task in tasks]
         assert states == ["warming"] * warmed + ["none"] * (2 - warmed)
+
+
+def test_silence_of_an_agent_confirms_nothing(admin, pool, static):
+    task = applying(admin)
+    freeze()
+    pool.refresh_from_db()
+    lose_pod(static.pk, actor=admin, cause="silent")
+    outcomes.return_lost_work(actor=admin)
+    assert unconfirmed(pool) == 1, "its process may live on"
+    lease = leases.lease_of(task)
+    static.refresh_from_db()
+    outcomes.finish_apply(
+        lease_id=lease.pk, epoch=lease.epoch, pod=static, report=Report("interrupted")
+    )
+    assert unconfirmed(pool) == 0

@@ -69,18 +69,23 @@ def evidence_of(task: Task) -> Evidence | None:
                 :_NOTES_MAX
             ]
         ),
-        meaning=_meaning(task, locks, expired),
+        meaning=_meaning(task, locks, over=expired or lease is None or lease.ended_at is not None),
     )
 
 
-def _meaning(task: Task, locks: list[StateLock], expired: bool) -> str:
+def _meaning(task: Task, locks: list[StateLock], *, over: bool) -> str:
+    """Say what follows.
+
+    Args:
+        over: the permit lets nobody take the lock any more.
+    """
     if not task.has_own_state:
         return (
             "Its state lies in the configuration's own backend: look there whether it is locked "
             "and what was written."
         )
     if not locks:
-        if expired:
+        if over:
             return "The state was never locked and cannot be any more: nothing was applied."
         return "The state was not locked yet; until the permit expires it still may be."
     last = locks[-1]

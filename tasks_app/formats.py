@@ -66,7 +66,8 @@ def status_badge(status: str) -> SafeString:
 def warmup_badge(status: str) -> SafeString:
     """Return the badge of a task's warm-up."""
     symbol, tone = WARMUP_LOOKS[status]
-    return badge(WarmupStatus(status).label, tone, symbol)
+    label = WarmupStatus(status).label
+    return badge(label if status == WarmupStatus.NONE else f"Warm-up {label.lower()}", tone, symbol)
 
 
 def seconds_words(seconds: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
+
 from pods_app.admin.health import health_badge, heard
 from pods_app.evidence import evidence_of
 from pods_app.forecast import forecast_of
@@ -30,7 +32,7 @@ def _start(task: Task) -> dict[str, Any]:
     if forecast is None:
         return {"forecast": None}
     icon, tone = _LOOKS[forecast.path]
-    agent = None
+    agent, retry_at = None, task.warmup_retry_at
     if task.warmup_agent_id:
         agent = ManagedPod.objects.filter(agent_id=task.warmup_agent_id).first()
     return {
@@ -41,6 +43,7 @@ def _start(task: Task) -> dict[str, Any]:
         "agent": agent,
         "agent_url": object_url(agent) if agent else "",
         "attempts": WARMUP_ATTEMPTS,
+        "pause": retry_at if retry_at and retry_at > timezone.now() else None,
     }
 
 

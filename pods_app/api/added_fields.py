@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from django.db.models import Prefetch, Q, QuerySet
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from pods_app.forecast import forecast_of
+from pods_app.api.task_fields import EvidenceField, ForecastField
 from pods_app.models import Lease, Pool
 from pods_app.services import assign_pool
-from pods_app.states import ApplyPath
 from tasks_app import registry
 from tasks_app.actors import Actor
 from tasks_app.exceptions import InvalidInput
@@ -44,44 +42,6 @@ class AgentField(serializers.Field):
             slot = lease.slot
             return {"id": slot.pod.agent_id, "pod": slot.pod.pod_name, "slot": slot.slot_id}
         return None
-
-
-_WhyNot = inline_serializer(
-    "WhyNot",
-    {"path": serializers.ChoiceField(ApplyPath.choices), "sentence": serializers.CharField()},
-    many=True,
-)
-_Forecast = inline_serializer(
-    "Forecast",
-    {
-        "path": serializers.ChoiceField(
-            ApplyPath.choices, allow_null=True, help_text="Null: it cannot be applied now"
-        ),
-        "agent": serializers.CharField(allow_null=True, help_text="Name of its pod, if known"),
-        "sentence": serializers.CharField(),
-        "why_not": _WhyNot,
-        "waits": serializers.CharField(help_text="For what it would wait first; empty: nothing"),
-    },
-    allow_null=True,
-)
-
-
-@extend_schema_field(_Forecast)
-class ForecastField(serializers.Field):
-    """The path of a waiting plan's apply."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            source="*",
-            read_only=True,
-            help_text="How its apply would start if it were confirmed now, and why not faster; "
-            "null unless a plan waits",
-        )
-
-    def to_representation(self, value: Any) -> dict[str, Any] | None:
-        """Return the forecast of a task."""
-        found = forecast_of(value)
-        return None if found is None else {**asdict(found), "agent": found.agent or None}
 
 
 def _newest_leases(tasks: QuerySet[Any]) -> QuerySet[Any]:
@@ -120,6 +80,7 @@ def register() -> None:
     )
     registry.add_field("task", registry.ApiField("agent", AgentField(), prefetch=_newest_leases))
     registry.add_field("task", registry.ApiField("forecast", ForecastField(), whole=True))
+    registry.add_field("task", registry.ApiField("evidence", EvidenceField(), whole=True))
     registry.add_filter(
         "task",
         registry.ApiFilter(

@@ -125,17 +125,16 @@ def _from_reservation(facts: Facts, stay: Stay) -> Forecast:
 def _from_nothing(facts: Facts) -> Forecast:
     """No agent has it in a slot: the confirmation looks for one."""
     waits = facts.waits or facts.no_place
-    not_held = WhyNot(ApplyPath.HELD, f"Not held: {_nobody(facts)}.")
     if facts.place in facts.directories:
         own = _is_own(facts, facts.place)
         path, kind = (ApplyPath.KEPT, "kept") if own else (ApplyPath.WARMED, "warmed")
         words = f"Will start from the {kind} directory on agent {facts.place}, in a free slot."
-        why_not = [not_held]
+        why_not = [WhyNot(ApplyPath.HELD, f"Not held: {_nobody(facts)}.")]
         if not own:
             why_not.append(WhyNot(ApplyPath.KEPT, _not_kept(facts)))
         return Forecast(path, facts.place, words, tuple(why_not), waits)
     why_not = [
-        not_held,
+        WhyNot(ApplyPath.HELD, "Not held: no directory is ready in which Terraform could wait."),
         WhyNot(ApplyPath.KEPT, _not_kept(facts)),
         WhyNot(ApplyPath.WARMED, f"Not warmed: {_no_warmed(facts)}."),
     ]

@@ -35,7 +35,7 @@ class TaskAdmin(SlipwayAdmin):
     operations = TASK_OPERATIONS
     empty_text = "Nothing was planned yet. Open a workspace and press “Plan now”."
 
-    list_display = ("name", "badge", "type_word", "summary", "warmup", "waiting", "by", "age")
+    list_display = ("name", "badge", "type_word", "summary", "waiting", "by", "age")
     list_filter: ClassVar[Any] = (
         StatusFilter,
         ("type", ChoicesDropdownFilter),
@@ -81,14 +81,11 @@ class TaskAdmin(SlipwayAdmin):
             return DASH
         return counts(plan.to_add, plan.to_change, plan.to_destroy, plan.to_import)
 
-    @admin.display(description="Warm-up")
-    def warmup(self, obj: Task) -> Any:
-        return warmup_badge(obj.warmup_status) if obj.status == Status.APPLY_PENDING else DASH
-
     @admin.display(description="Waits for")
     def waiting(self, obj: Task) -> Any:
         if obj.status in WAITING and obj.waiting_reason:
-            return format_html('<span class="sw-clip">{}</span>', obj.waiting_reason)
+            ready = warmup_badge(obj.warmup_status) if obj.status == Status.APPLY_PENDING else ""
+            return format_html('<span class="sw-clip">{}</span>{}', obj.waiting_reason, ready)
         if obj.error:
             return format_html('<span class="sw-clip sw-text-bad">{}</span>', obj.error)
         return DASH

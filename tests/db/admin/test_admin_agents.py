@@ -27,7 +27,9 @@ def agent(showcase: Showcase) -> Agent:
 
 def test_both_pages_show_what_is_held(showcase: Showcase, browse: Any, agent: Agent) -> None:
     client = browse(showcase.admin)
-    Lease.objects.filter(task=showcase.waiting).update(hold_reason="Not held: no memory.")
+    Lease.objects.filter(task=showcase.waiting).update(
+        held=False, hold_reason="Not held: no memory."
+    )
     for obj in (agent, agent.pod):
         html = page(client, obj)
         assert "Kept directory" in html and "Not held: no memory." in html

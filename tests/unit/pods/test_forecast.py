@@ -103,11 +103,10 @@ def test_normal_with_every_reason():
     found = told(Facts((gave,), place="two", warmup="failed", warmup_error=failed, again=True))
     assert (found.path, found.agent) == (ApplyPath.NORMAL, "two")
     assert "by the normal path on agent two" in found.sentence
-    for path in ("held", "warmed"):
-        assert why(found, path) == (
-            f"Not {path}: the warm-up failed (The plan bundle could not be read) and is tried "
-            "again."
-        )
+    assert why(found, "held") == "Not held: no directory is ready in which Terraform could wait."
+    assert why(found, "warmed") == (
+        "Not warmed: the warm-up failed (The plan bundle could not be read) and is tried again."
+    )
     assert why(found, "kept") == "Not kept: agent one, which planned it, is gone."
     found = told(Facts((gave,), place="two", warmup="failed", warmup_error=failed))
     assert "not tried again by itself" in why(found, "warmed")

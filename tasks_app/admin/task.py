@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
+from unfold.admin import checkbox
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from tasks_app.admin import task_bulk, task_page
@@ -24,6 +27,12 @@ from tasks_app.states import WAITING, Status
 
 #: Workspaces whose names match a word of a search; more than these are not told apart by it.
 _NAMED_MAX = 1000
+_ROW = "the-row-s-id"
+
+
+@cache
+def _box() -> str:
+    return str(checkbox.render(ACTION_CHECKBOX_NAME, _ROW))
 
 
 @admin.register(Task)
@@ -116,6 +125,11 @@ class TaskAdmin(SlipwayAdmin):
         return queryset, False
 
     # --- several at once ---------------------------------------------------------------------
+
+    @admin.display(description=mark_safe(checkbox.render("action_toggle_all", 1)))
+    def action_checkbox(self, obj: Task) -> SafeString:
+        """Unfold's own box; its template is rendered once, not for every row."""
+        return mark_safe(_box().replace(_ROW, str(obj.pk)))
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         return task_bulk.actions_for(request)

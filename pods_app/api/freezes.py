@@ -281,7 +281,7 @@ class FreezeStateSerializer(serializers.Serializer[Standing]):
         allow_null=True, help_text="Null unless it is frozen now"
     )
     unconfirmed = serializers.IntegerField(
-        allow_null=True, help_text="Runs that may still have a process"
+        allow_null=True, help_text="Runs and pods that may still live"
     )
 
     def get_windows(self, row: Standing) -> list[str]:

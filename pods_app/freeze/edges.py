@@ -7,6 +7,7 @@ again under that lock. What follows it, work and pods, is brought in line on eve
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -117,16 +118,22 @@ def leave(pool_id: UUID, actor: Actor = FREEZE) -> bool:
 
 
 def clear(pool: Pool, freeze: Freeze) -> None:
-    """Delete a frozen pool's pods and take their work away, until nothing is left of either."""
+    """Delete a frozen pool's pods and take their work away, until nothing is left of either.
+
+    Two queries and one for the warm-ups when there is nothing to do.
+    """
     sentence = waiting.frozen(pool, freeze).sentence
+    work: dict[UUID, list[tuple[UUID, str]]] = defaultdict(list)
+    for lease_id, state, pod_id in (
+        unended().filter(slot__pod__pool=pool).values_list("pk", "state", "slot__pod")
+    ):
+        work[pod_id].append((lease_id, state))
     unreachable: set[str] = set()  # kinds; one that does not answer is asked once in a pass
     for pod in pool.pods.exclude(phase=PodPhase.GONE).select_related("pool").order_by("id"):
         gone = _kill(pod, unreachable)
-        work = unended().filter(slot__pod=pod)
-        if not gone:
-            work = work.filter(state=LeaseState.LIVE)
-        for lease_id in list(work.values_list("pk", flat=True)):
-            cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
+        for lease_id, state in work[pod.pk]:
+            if gone or state == LeaseState.LIVE:
+                cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
         if gone:
             forget_pod(pod, actor=FREEZE, cause=f"deleted by the freeze {freeze.names}"[:500])
     _reset_warmups(pool, freeze)
@@ -147,11 +154,6 @@ def _kill(pod: ManagedPod, unreachable: set[str]) -> bool:
         log.exception("pod %s could not be deleted; tried again", pod.pod_name)
         unreachable.add(pod.kind)
         return False
-
-
-def unconfirmed(pool: Pool) -> int:
-    """Return how many leases of a frozen pool may still have a living process."""
-    return unended().filter(slot__pod__pool=pool).count() if pool.frozen else 0
 
 
 def _is_back(pool: Pool) -> bool:

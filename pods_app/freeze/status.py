@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db.models import Count, Exists, OuterRef, Q, Subquery
 
@@ -12,7 +14,7 @@ from pods_app.freeze.state import Freeze
 from pods_app.freeze.stored import read
 from pods_app.leases import unended
 from pods_app.models import FreezeTransition, FreezeWindow, ManagedPod, Pool
-from pods_app.states import FreezeState, LeasePhase, PodPhase
+from pods_app.states import FreezeState, LeasePhase, PodPhase, PoolKind
 from tasks_app.models import Task
 from tasks_app.states import Status as TaskStatus
 
@@ -24,8 +26,7 @@ class Standing:
     """A pool and its state.
 
     Args:
-        unconfirmed: leases that may still have a process although the pool is frozen; None for
-            another time than now.
+        unconfirmed: as `unconfirmed`; None for another time than now.
     """
 
     pool: Pool
@@ -59,11 +60,7 @@ def standings(pools: Collection[Pool]) -> list[Standing]:
         .annotate(noted=Subquery(newest.values("to_state")[:1]))
         .values_list("pk", "noted")
     )
-    frozen = [pool.pk for pool in pools if pool.frozen]
-    left: dict[object, int] = {}
-    if frozen:
-        rows = unended().filter(slot__pod__pool__in=frozen).order_by()
-        left = dict(rows.values_list("slot__pod__pool").annotate(Count("pk")))
+    left = _unconfirmed([pool.pk for pool in pools if pool.frozen])
     found = []
     for pool in pools:
         freeze = schedules.state(pool.pk, look_ahead=_LOOK_AHEAD)
@@ -71,6 +68,26 @@ def standings(pools: Collection[Pool]) -> list[Standing]:
         if freeze.state != FreezeState.FROZEN and (pool.frozen or not back):
             freeze = replace(freeze, state=FreezeState.REOPENING)
         found.append(Standing(pool, schedules.now, freeze, left.get(pool.pk, 0)))
+    return found
+
+
+def unconfirmed(pool: Pool) -> int:
+    """Return what of a frozen pool may still live: runs, and pods that are not known to be gone.
+
+    An agent that somebody started by hand may live: only what runs in it must have stopped.
+    """
+    return _unconfirmed([pool.pk]).get(pool.pk, 0) if pool.frozen else 0
+
+
+def _unconfirmed(pool_ids: Collection[UUID]) -> Counter[UUID]:
+    found: Counter[UUID] = Counter()
+    if pool_ids:
+        runs = unended().filter(slot__pod__pool__in=pool_ids).order_by()
+        found.update(dict(runs.values_list("slot__pod__pool").annotate(Count("pk"))))
+        pods = ManagedPod.objects.filter(pool__in=pool_ids).order_by()
+        ours = pods.exclude(Q(phase=PodPhase.GONE) | Q(kind=PoolKind.STATIC))
+        idle = ours.exclude(pk__in=runs.values("slot__pod"))
+        found.update(dict(idle.values_list("pool").annotate(Count("pk"))))
     return found
 
 

@@ -1,21 +1,19 @@
 """Entering and leaving a freeze: what becomes of work in every phase, and of pods."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from pods_app import leases, outcomes, queue, reconcile
-from pods_app.freeze.edges import enter, follow_schedules, leave, unconfirmed
+from pods_app.freeze.edges import enter, follow_schedules, leave
+from pods_app.freeze.status import unconfirmed
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, ManagedPod, Pool
 from pods_app.outcomes import Report
 from pods_app.services import lose_pod
 from pods_app.states import PoolKind
-from pods_app.warmups import warm_pass
-from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.exceptions import StaleLease
-from tasks_app.models import Blob, Event, Plan, StateLock, Task
+from tasks_app.models import Event, StateLock, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import acknowledge_task, confirm_task
 from tasks_app.states import Status
@@ -219,7 +217,12 @@ def test_a_pod_that_cannot_be_deleted_is_tried_again(admin, pool, pod, hosting, 
     pool.refresh_from_db()
     assert (pod.phase, task.status, unconfirmed(pool)) == ("online", Status.INTERRUPTED, 1)
     assert "could not be deleted" in caplog.text
-    assert the_wish(pod).directive == "kill"
+    wish = the_wish(pod)
+    assert wish.directive == "kill"
+    outcomes.finish_apply(
+        lease_id=wish.lease.pk, epoch=wish.lease.epoch, pod=pod, report=Report("interrupted")
+    )
+    assert unconfirmed(pool) == 1, "the pod itself is still there"
     hosting.answer = True
     follow_schedules()
     pod.refresh_from_db()
@@ -348,37 +351,6 @@ def test_nothing_of_another_pool_is_touched(admin, pod):
     task.refresh_from_db()
     assert task.status == Status.PLANNING
     assert Task.objects.get().status == Status.PLANNING
-
-
-@pytest.mark.parametrize("state", ["ready", "warming", "expired", "failed"])
-def test_entering_resets_every_warm_up(pod, state):
-    task = make_waiting_task()
-    Task.objects.filter(pk=task.pk).update(
-        warmup_status=state, warmup_retry_count=3, warmup_error="it failed"
-    )
-    freeze()
-    task.refresh_from_db()
-    assert (task.status, task.warmup_status) == (Status.APPLY_PENDING, "none")
-    if state in {"expired", "failed"}:
-        assert (task.warmup_retry_count, task.warmup_error) == (0, "")
-    reset = Event.objects.get(task=task, kind="warmup.reset")
-    assert "quarter end" in reset.cause
-
-
-def test_what_waits_is_warmed_again_oldest_first_and_no_more_than_allowed(pool, pod, settings):
-    settings.SLIPWAY = replace(settings.SLIPWAY, warmups_per_pass=1)
-    tasks = [make_waiting_task() for _ in range(2)]
-    row = freeze()
-    assert warm_pass() == 0
-    row.delete()
-    assert warm_pass() == 0, "its freeze is not left yet"
-    follow_schedules()
-    make_pod(pool)
-    Plan.objects.update(bundle=blobs.store([b"bundle"], Blob.Retention.PLAN))
-    for warmed in (1, 2):
-        assert warm_pass() == 1
-        states = [Task.objects.get(pk=task.pk).warmup_status for task in tasks]
-        assert states == ["warming"] * warmed + ["none"] * (2 - warmed)
 
 
 def test_silence_of_an_agent_confirms_nothing(admin, pool, static):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pods_app.freeze.by_hand import unfreeze
-from pods_app.freeze.edges import follow_schedules, unconfirmed
+from pods_app.freeze.edges import follow_schedules
+from pods_app.freeze.status import unconfirmed
 from pods_app.models import FreezeWindow, Lease, ManagedPod, Pool
 from tasks_app.models import Task
 from tasks_app.services.tasks import acknowledge_task

@@ -130,7 +130,7 @@ def schedules(draw):
     return [draw(rules(zones[n], base)) for n in range(many)], base
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(schedules(), st.lists(st.integers(0, 3 * 1440), min_size=30, max_size=30))
 def test_the_state_is_that_of_the_oracle(schedule, samples):
     """At random minutes, and at both sides of every edge, with its beginning and end."""
@@ -151,7 +151,7 @@ def test_the_state_is_that_of_the_oracle(schedule, samples):
             assert found.until not in frozen and found.until - MINUTE in frozen
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(schedules(), st.lists(st.integers(0, 3 * 1440), min_size=20, max_size=20))
 def test_a_pool_closes_for_the_lead_time_and_no_longer(schedule, samples):
     windows, base = schedule

@@ -20,6 +20,7 @@ WANTED = {
     "push_configuration",
     "purge",
     "reconcile_pods",
+    "reencrypt",
     "run_agent",
     "run_controller",
     "unfreeze",

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from config import embedded
@@ -21,7 +22,9 @@ RUN_DIRECTORY = "SLIPWAY_TEST_RUN_DIRECTORY"
 pytest_plugins = ["tests.support.fixtures"]
 
 # Two shared cores make single examples slow without anything being wrong.
-hypothesis_settings.register_profile("slipway", deadline=None)
+hypothesis_settings.register_profile(
+    "slipway", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 hypothesis_settings.load_profile("slipway")
 
 

@@ -90,7 +90,7 @@ def fail(task: Task, *, cause: str, permanent: bool, actor: Actor, lease: Any) -
         cause: one sentence for people.
         permanent: another attempt can do no better.
     """
-    failures = task.warmup_retry_count + 1
+    failures = _present(task)[1] + 1
     again = not permanent and failures < WARMUP_ATTEMPTS
     return _move(
         task,
@@ -121,11 +121,12 @@ def lease_over(task: Task, *, lease: Any, cause: str, actor: Actor, unasked: boo
             was at it.
     """
     counted: dict[str, Any] = {}
-    if unasked and task.warmup_status == WarmupStatus.WARMING:
-        failures = task.warmup_retry_count + 1
-        if failures >= WARMUP_ATTEMPTS:
+    if unasked:
+        status, failures = _present(task)
+        if status == WarmupStatus.WARMING and failures + 1 >= WARMUP_ATTEMPTS:
             return fail(task, cause=cause, permanent=False, actor=actor, lease=lease)
-        counted = {"warmup_retry_count": failures}
+        if status == WarmupStatus.WARMING:
+            counted = {"warmup_retry_count": failures + 1}
     return _move(
         task,
         WarmupStatus.NONE,
@@ -205,6 +206,11 @@ def _move(
             data={"agent": agent_id, **(data or {})},
         )
     return True
+
+
+def _present(task: Task) -> tuple[str, int]:
+    """Return what the warm-up is now and how often in a row it failed, as the row says."""
+    return Task.objects.values_list("warmup_status", "warmup_retry_count").get(pk=task.pk)
 
 
 def _in(seconds: float) -> Any:

@@ -1,5 +1,7 @@
 """What lies ready for a plan that waits: where it is made, how it is tried again, how it ends."""
 
+from dataclasses import replace
+
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -191,9 +193,7 @@ def test_a_reservation_that_yielded_is_not_warmed_while_others_wait(settings, ad
     make_pod(pool)
     task = make_waiting_task()
     plan = make_task()
-    settings.SLIPWAY = type(settings.SLIPWAY)(
-        encryption_keys=settings.SLIPWAY.encryption_keys, reservation_yield_seconds=0
-    )
+    settings.SLIPWAY = replace(settings.SLIPWAY, reservation_yield_seconds=0)
     queue.dispatch_pass()
     lease = leases.lease_of(task)
     assert (lease.state, state_of(task)[0]) == ("ending", NONE)
@@ -206,8 +206,8 @@ def test_a_reservation_that_yielded_is_not_warmed_while_others_wait(settings, ad
     assert warm_pass() == 0, "no room"
 
 
-def test_the_oldest_are_warmed_first_and_not_all_at_once(pool, monkeypatch):
-    monkeypatch.setattr("pods_app.warmups.placing._BEGUN", 2)
+def test_the_oldest_are_warmed_first_and_not_all_at_once(pool, settings):
+    settings.SLIPWAY = replace(settings.SLIPWAY, warmups_per_pass=2)
     make_pod(pool)
     tasks = [make_waiting_task() for _ in range(3)]
     for task in tasks:

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 
@@ -39,9 +40,11 @@ def health_badge(pod: ManagedPod, silence: timedelta | None) -> SafeString:
         return _WITHOUT_AGENT[PodPhase(pod.phase)]
     health = judge(pod, silence)
     symbol, tone = _LOOKS[health]
-    if health == Health.ONLINE and (pod.draining or pod.ending):
-        return badge("Draining", "ask", "water_drop")
-    return badge(health.label, tone, symbol)
+    shown = badge(health.label, tone, symbol)
+    if pod.draining or pod.ending:
+        draining = badge("Draining", "ask", "water_drop")
+        return draining if health == Health.ONLINE else format_html("{} {}", shown, draining)
+    return shown
 
 
 def heard(pod: ManagedPod, silence: timedelta | None) -> SafeString:

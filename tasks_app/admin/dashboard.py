@@ -12,7 +12,7 @@ from tasks_app.admin.base import PARTS_HEADER, list_url, may_cached, rendered_pa
 from tasks_app.admin.hooks import Attention, add_attention, attentions
 from tasks_app.models import Event, Task, Workspace
 from tasks_app.permissions import Action, visible_projects
-from tasks_app.states import FINAL, RUNNING, Status
+from tasks_app.states import FINAL, RUNNING, Status, WarmupStatus
 
 _EVENTS, _TASKS = 12, 8
 REFRESH_MS = 4000
@@ -26,7 +26,7 @@ def _tasks(user: Any) -> QuerySet[Task]:
 
 
 def _task_attentions(user: Any) -> Iterable[Attention]:
-    """Plans to confirm, and applies whose result nobody knows or took note of."""
+    """Plans to confirm or to make ready, and applies whose result nobody knows or took note of."""
     tasks = _tasks(user)
     unknown = tasks.filter(status=Status.APPLY_UNKNOWN).count()
     yield Attention(
@@ -53,6 +53,14 @@ def _task_attentions(user: Any) -> Iterable[Attention]:
         "plan to confirm" if waiting == 1 else "plans to confirm",
         list_url(Task, f"status={Status.APPLY_PENDING}"),
         "Read, then confirm or discard.",
+    )
+    yield Attention(
+        "ask",
+        "warning",
+        tasks.filter(status=Status.APPLY_PENDING, warmup_status=WarmupStatus.FAILED).count(),
+        "not made ready by any agent",
+        list_url(Task, f"status={Status.APPLY_PENDING}&warmup_status__exact={WarmupStatus.FAILED}"),
+        "Their applies take the normal path; each task says why.",
     )
 
 

@@ -147,6 +147,7 @@ def test_the_start_page_leads_with_what_needs_attention(showcase: Showcase, brow
     assert rows["interrupted, not acknowledged"] == ("bad", 1)
     assert rows["apply with an unknown result"] == ("bad", 1)
     assert rows["pod with a lost agent"] == ("bad", 1)
+    assert rows["not made ready by any agent"] == ("ask", 1)
     tones = [item.tone for item in page.context["attentions"]]
     assert tones == sorted(tones, key=lambda tone: tone != "bad")
     for item in page.context["attentions"]:

@@ -17,6 +17,7 @@ from tasks_app.models import Plan, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import confirm_task
 from tests.support.factories import PLAN_HASH, make_admin, make_pod, make_pool, make_waiting_task
+from tests.support.freezes import soon
 from tests.support.warmups import SYSTEM, later, let_go, report
 
 pytestmark = pytest.mark.django_db
@@ -168,6 +169,13 @@ def test_a_locked_workspace_comes_first(waiting):
         actor=Actor.person(make_admin()), workspace=waiting.workspace, reason="migration"
     )
     assert "The workspace is locked by" in seen(waiting).waits
+
+
+def test_a_freeze_that_comes_is_named(pool, waiting):
+    soon(pool)
+    found = seen(waiting)
+    assert found.path == ApplyPath.KEPT
+    assert found.waits.startswith("Pool main freezes at ")
 
 
 def test_no_longer_kept_warm(pool, waiting, pod):

@@ -63,8 +63,7 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
         return service.shown_proxy(row)
 
     def get_pod_template(self, row: Pool) -> str | None:
-        actor = self.context["view"].actor
-        return row.pod_template if may(actor, Action.OPERATE) else None
+        return row.pod_template if self.context["operates"] else None
 
 
 class PoolInput(Input):
@@ -97,6 +96,11 @@ class PoolViewSet(ApiViewSet):
         if is_schema(self):
             return Pool.objects.none()
         return visible_pools(self.request.user).prefetch_related("projects")
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        """Return the context, with whether the caller may operate pools: asked once."""
+        operates = not is_schema(self) and may(self.actor, Action.OPERATE)
+        return {**super().get_serializer_context(), "operates": operates}
 
     def list(self, request: Request) -> Response:
         """List the pools that serve projects you may see."""

@@ -97,7 +97,7 @@ def _fill(space: Space, pool: Pool, number: int) -> float:
     from pods_app.cluster.reconcile import reconcile_cluster
     from pods_app.models import ManagedPod
 
-    pool.min_pods = number
+    pool.min_pods = pool.max_pods = number
     pool.save()
     begun = time.perf_counter()
     reconcile_cluster([pool])

@@ -63,6 +63,7 @@ def _saved(
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise InvalidInput(" ".join(messages), field=field) from None
+    _check_size(pool)
     if pool.kind == PoolKind.KUBERNETES and _MAKES_PODS & fields.keys():
         # Only where there is a cluster, its client is worth its memory.
         from pods_app.cluster.check import check_pool
@@ -79,6 +80,17 @@ def _saved(
     except IntegrityError:
         raise Conflict(f"The name “{pool.name}” is taken; choose another.", field="name") from None
     return pool
+
+
+def _check_size(pool: Pool) -> None:
+    if pool.slots_per_pod < 1:
+        raise InvalidInput("A pod has at least 1 slot; give it one.", field="slots_per_pod")
+    if pool.min_pods > pool.max_pods:
+        raise InvalidInput(
+            f"The pool keeps {pool.min_pods} pods and may have {pool.max_pods} at most; raise the "
+            "maximum, or lower the minimum.",
+            field="max_pods",
+        )
 
 
 def _check_proxy(proxy: dict[str, Any]) -> None:

@@ -43,11 +43,31 @@ class PoolForm(OperationForm):
     )
     slots_per_pod = forms.IntegerField(min_value=1, max_value=32, initial=3)
     min_pods = forms.IntegerField(
-        label="Pods",
+        label="Pods at least",
         min_value=0,
-        max_value=100,
+        max_value=1000,
         initial=1,
         help_text="How many the controller keeps running; not in a static pool.",
+    )
+    max_pods = forms.IntegerField(
+        label="Pods at most",
+        min_value=0,
+        max_value=1000,
+        initial=10,
+        help_text="How many it adds when there is work; not in a static pool.",
+    )
+    spare_slots = forms.IntegerField(
+        min_value=0,
+        max_value=1000,
+        initial=0,
+        help_text="Free slots kept beyond what there is work for.",
+    )
+    scale_down_delay_seconds = forms.IntegerField(
+        label="Scale-down delay in seconds",
+        min_value=0,
+        max_value=86400,
+        initial=300,
+        help_text="How long a pod must be idle before it is taken away.",
     )
     http_proxy = forms.CharField(label="HTTP_PROXY", required=False)
     https_proxy = forms.CharField(label="HTTPS_PROXY", required=False)
@@ -103,8 +123,8 @@ class ChangePool(Operates):
     form_class = PoolForm
 
     def initial(self, obj: Pool) -> dict[str, Any]:
-        names = ["name", "kind", "is_default", "slots_per_pod", "min_pods", "ca_bundle"]
-        names += ["pod_template"]
+        names = ["name", "kind", "is_default", "slots_per_pod", "min_pods", "max_pods"]
+        names += ["spare_slots", "scale_down_delay_seconds", "ca_bundle", "pod_template"]
         return {
             **{name: getattr(obj, name) for name in names},
             "projects": list(obj.projects.all()),

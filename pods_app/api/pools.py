@@ -49,6 +49,9 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
             "projects",
             "slots_per_pod",
             "min_pods",
+            "max_pods",
+            "spare_slots",
+            "scale_down_delay_seconds",
             "frozen",
             "proxy",
             "ca_bundle",
@@ -78,6 +81,11 @@ class PoolInput(Input):
     )
     slots_per_pod = serializers.IntegerField(min_value=1, max_value=64, required=False)
     min_pods = serializers.IntegerField(min_value=0, max_value=1000, required=False)
+    max_pods = serializers.IntegerField(min_value=0, max_value=1000, required=False)
+    spare_slots = serializers.IntegerField(min_value=0, max_value=1000, required=False)
+    scale_down_delay_seconds = serializers.IntegerField(
+        min_value=0, max_value=86400, required=False
+    )
     proxy = serializers.DictField(
         child=serializers.CharField(max_length=2000, allow_blank=True), required=False
     )

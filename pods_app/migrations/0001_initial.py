@@ -139,6 +139,9 @@ class Migration(migrations.Migration):
                 ('is_default', models.BooleanField(default=False)),
                 ('slots_per_pod', models.PositiveSmallIntegerField(default=3)),
                 ('min_pods', models.PositiveSmallIntegerField(default=1, help_text='Pods the controller keeps running; not in a static pool.')),
+                ('max_pods', models.PositiveSmallIntegerField(default=10, help_text='Pods it adds at most when there is work; not in a static pool.')),
+                ('spare_slots', models.PositiveSmallIntegerField(default=0, help_text='Free slots kept beyond what there is work for.')),
+                ('scale_down_delay_seconds', models.PositiveIntegerField(default=300, help_text='How long a pod must be idle before it is taken away.')),
                 ('frozen', models.BooleanField(default=False, editable=False)),
                 ('proxy', models.JSONField(blank=True, default=dict, help_text='HTTP_PROXY, HTTPS_PROXY, NO_PROXY for its runs.')),
                 ('ca_bundle', models.TextField(blank=True, help_text='PEM certificates its runs trust.')),
@@ -248,6 +251,10 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(('slots_per_pod__gte', 1)), name='pool_has_slots'),
         ),
         migrations.AddConstraint(
+            model_name='pool',
+            constraint=models.CheckConstraint(condition=models.Q(('min_pods__lte', models.F('max_pods'))), name='pool_min_pods_up_to_max_pods'),
+        ),
+        migrations.AddConstraint(
             model_name='managedpod',
             constraint=models.UniqueConstraint(condition=models.Q(('pod_uid', ''), _negated=True), fields=('pool', 'pod_uid'), name='pod_uid_unique_in_pool'),
         ),
@@ -327,6 +334,24 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['name', 'id'],
                 'constraints': [models.CheckConstraint(condition=models.Q(('weekdays__contained_by', [0, 1, 2, 3, 4, 5, 6])), name='freeze_weekdays_known'), models.CheckConstraint(condition=models.Q(models.Q(('end_time__isnull', False), ('first_day', None), ('last_day', None), ('weekdays__len__gt', 0)), models.Q(('days_later', 0), ('first_day__isnull', False), ('weekdays', [])), _connector='OR'), name='freeze_weekly_or_once'), models.CheckConstraint(condition=models.Q(('first_day__isnull', False), models.Q(('days_later__gt', 0), ('days_later__lte', 6)), models.Q(('days_later', 0), ('end_time__gt', models.F('start_time'))), _connector='OR'), name='freeze_weekly_ends_after_start'), models.CheckConstraint(condition=models.Q(('first_day', None), models.Q(('end_time', None), ('last_day', None)), models.Q(('end_time__isnull', False), ('last_day__isnull', False), models.Q(('last_day__gt', models.F('first_day')), models.Q(('end_time__gt', models.F('start_time')), ('last_day', models.F('first_day'))), _connector='OR')), _connector='OR'), name='freeze_once_ends_after_start'), models.CheckConstraint(condition=models.Q(('grace_seconds__lte', 3600), ('lead_minutes__lte', 1440)), name='freeze_lead_and_grace_bounded'), models.CheckConstraint(condition=models.Q(models.Q(('adjusted_end', None), ('adjusted_reason', ''), ('adjusted_start', None)), models.Q(('adjusted_end__isnull', False), ('adjusted_start__isnull', False), models.Q(('adjusted_reason', ''), _negated=True)), _connector='OR'), name='freeze_adjusted_with_a_reason'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='freeze_window_has_a_reason')],
+            },
+        ),
+        migrations.CreateModel(
+            name='ScalingDecision',
+            fields=[
+                ('id', models.UUIDField(default=tasks_app.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                ('at', models.DateTimeField(db_default=tasks_app.models.base.ClockTimestamp(), editable=False)),
+                ('before', models.PositiveSmallIntegerField(help_text='Pods wanted until then', null=True)),
+                ('desired', models.PositiveSmallIntegerField()),
+                ('reason', models.CharField(max_length=500)),
+                ('inputs', models.JSONField(help_text='Demand in slots, limits of the pool, pods it had')),
+                ('pool', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='scaling_decisions', to='pods_app.pool')),
+            ],
+            options={
+                'ordering': ['-id'],
+                'indexes': [models.Index(fields=['pool', '-id'], name='scaling_decision_newest')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('before', None), models.Q(('before', models.F('desired')), _negated=True), _connector='OR'), name='scaling_decision_changes')],
             },
         ),
     ]

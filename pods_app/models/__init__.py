@@ -5,6 +5,7 @@ from pods_app.models.installation import Installation
 from pods_app.models.lease import ApplyPermit, Lease
 from pods_app.models.pod import ManagedPod, PodSlot
 from pods_app.models.pool import Pool, PoolAssignment, PoolCredential, PoolToken, TaskPlacement
+from pods_app.models.scaling import ScalingDecision
 from pods_app.models.work_directory import WorkDirectory
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PoolAssignment",
     "PoolCredential",
     "PoolToken",
+    "ScalingDecision",
     "TaskPlacement",
     "WorkDirectory",
 ]

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from pods_app.states import PoolKind
 from tasks_app.models import Project, Task, Workspace
@@ -25,6 +25,15 @@ class Pool(Identified):
     slots_per_pod = models.PositiveSmallIntegerField(default=3)
     min_pods = models.PositiveSmallIntegerField(
         default=1, help_text="Pods the controller keeps running; not in a static pool."
+    )
+    max_pods = models.PositiveSmallIntegerField(
+        default=10, help_text="Pods it adds at most when there is work; not in a static pool."
+    )
+    spare_slots = models.PositiveSmallIntegerField(
+        default=0, help_text="Free slots kept beyond what there is work for."
+    )
+    scale_down_delay_seconds = models.PositiveIntegerField(
+        default=300, help_text="How long a pod must be idle before it is taken away."
     )
     frozen = models.BooleanField(default=False, editable=False)
     proxy = models.JSONField(
@@ -49,6 +58,9 @@ class Pool(Identified):
                 fields=["is_default"], condition=Q(is_default=True), name="one_default_pool"
             ),
             models.CheckConstraint(condition=Q(slots_per_pod__gte=1), name="pool_has_slots"),
+            models.CheckConstraint(
+                condition=Q(min_pods__lte=F("max_pods")), name="pool_min_pods_up_to_max_pods"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -63,9 +63,8 @@ def make_configuration(workspace: Workspace, content: bytes = b"not a real archi
 
 def make_pool(**fields: Any) -> Pool:
     default = not Pool.objects.filter(is_default=True).exists()
-    return Pool.objects.create(
-        **{"name": f"pool-{next(_numbers)}", "is_default": default, **fields}
-    )
+    own = {"name": f"pool-{next(_numbers)}", "is_default": default, "scale_down_delay_seconds": 0}
+    return Pool.objects.create(**{**own, **fields})
 
 
 def make_pod(pool: Pool, *, versions: tuple[str, ...] = ("1.11.4",)) -> ManagedPod:

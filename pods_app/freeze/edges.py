@@ -131,11 +131,15 @@ def clear(pool: Pool, freeze: Freeze) -> None:
     unreachable: set[str] = set()  # kinds; one that does not answer is asked once in a pass
     for pod in pool.pods.exclude(phase=PodPhase.GONE).select_related("pool").order_by("id"):
         gone = _kill(pod, unreachable)
-        for lease_id, state in work[pod.pk]:
-            if gone or state == LeaseState.LIVE:
-                cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
-        if gone:
-            forget_pod(pod, actor=FREEZE, cause=f"deleted by the freeze {freeze.names}"[:500])
+        try:
+            for lease_id, state in work[pod.pk]:
+                if gone or state == LeaseState.LIVE:
+                    cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
+            if gone:
+                cause = f"deleted by the freeze {freeze.names}"[:500]
+                forget_pod(pod, actor=FREEZE, cause=cause)
+        except Exception:
+            log.exception("the work of pod %s could not be taken away; tried again", pod.pod_name)
     _reset_warmups(pool, freeze)
 
 

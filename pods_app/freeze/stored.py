@@ -90,7 +90,11 @@ def _over(now: datetime) -> Q:
 
 
 def window_of(row: FreezeWindow) -> Window:
-    """Return the rule that a row stores."""
+    """Return the rule that a row stores.
+
+    Its lead time is no shorter than its grace: what started within would only be interrupted.
+    """
+    lead, grace = timedelta(minutes=row.lead_minutes), timedelta(seconds=row.grace_seconds)
     return Window(
         id=row.pk,
         name=row.name,
@@ -103,8 +107,8 @@ def window_of(row: FreezeWindow) -> Window:
         first_day=row.first_day,
         last_day=row.last_day,
         exceptions=tuple((days.lower, days.upper - timedelta(days=1)) for days in row.exceptions),
-        lead=timedelta(minutes=row.lead_minutes),
-        grace=timedelta(seconds=row.grace_seconds),
+        lead=max(lead, grace),
+        grace=grace,
         adjusted_start=row.adjusted_start,
         adjusted_end=row.adjusted_end,
     )

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pods_app import leases, outcomes, queue, reconcile
+from pods_app.freeze import edges
 from pods_app.freeze.edges import enter, follow_schedules, leave
 from pods_app.freeze.status import unconfirmed
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, ManagedPod, Pool
@@ -336,6 +337,28 @@ def test_a_pool_that_fails_does_not_keep_the_others_from_freezing(
     follow_schedules()
     other.refresh_from_db()
     assert other.frozen and "could not be brought in line" in caplog.text
+
+
+def test_one_lease_that_fails_does_not_save_the_others(admin, pool, pod, monkeypatch, caplog):
+    make_pod(pool)
+    ManagedPod.objects.update(kind=PoolKind.LOCAL, host="here")
+    tasks = [make_task() for _ in range(6)]
+    failing = leases.lease_of(tasks[0])
+    real = edges.cut
+
+    def cut(lease_id, **facts):
+        if lease_id == failing.pk:
+            raise ConnectionError("lost")
+        real(lease_id, **facts)
+
+    monkeypatch.setattr(edges, "cut", cut)
+    freeze()
+    assert "could not be taken away" in caplog.text
+    first = failing.slot.pod_id
+    assert not leases.unended().exclude(slot__pod=first).exists()
+    monkeypatch.setattr(edges, "cut", real)
+    follow_schedules()
+    assert not leases.unended().exists()
 
 
 def test_nothing_of_another_pool_is_touched(admin, pod):

@@ -3,8 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from pods_app import leases, queue
+from pods_app.freeze.edges import follow_schedules
 from pods_app.freeze.gate import Start, refusal
 from pods_app.freeze.stored import read
 from pods_app.models import ApplyPermit, FreezeOverride, FreezeWindow
@@ -100,6 +103,11 @@ def test_while_closing_plans_start_and_nothing_else_does(pool, admin):
     assert task.waiting_reason.startswith("Pool main freezes at ")
 
 
+def test_nothing_starts_that_would_only_be_interrupted(pool):
+    soon(pool, minutes=5, lead=0, grace_seconds=600)
+    assert refusal(pool.pk, Start.APPLY).state == "closing"
+
+
 def test_windows_are_for_their_pools_alone(pool):
     other = make_pool()
     window_row(other)
@@ -146,3 +154,13 @@ def test_reading_costs_few_queries_however_many_there_are(django_assert_max_num_
         found = read([pool.pk for pool in pools])
     assert [len(found.windows[pool.pk]) for pool in pools] == [8] * 5
     assert found.state(pools[0].pk).override.reason == "r"
+
+
+def test_open_pools_cost_the_same_queries_however_many(django_assert_num_queries):
+    make_pool()
+    with CaptureQueriesContext(connection) as few:
+        follow_schedules()
+    for _ in range(8):
+        make_pool()
+    with django_assert_num_queries(len(few)):
+        follow_schedules()

@@ -56,6 +56,7 @@ class ClusterLoop:
     def __init__(self, stop: threading.Event, active: Callable[[], bool]) -> None:
         self._stop, self._active = stop, active
         self._changed = threading.Event()
+        self._version = ""  # up to which the cluster was watched
         self._threads = [
             threading.Thread(target=self._passes, name="cluster passes", daemon=True),
             threading.Thread(target=self._watch, name="cluster watch", daemon=True),
@@ -97,31 +98,30 @@ class ClusterLoop:
         close_old_connections()
 
     def _watch(self) -> None:
-        pauses, version = Pauses(), ""
+        pauses = Pauses()
         while not self._stop.is_set():
             if not self._active():
-                version = ""
+                self._version = ""
                 self._stop.wait(PASS_SECONDS)
                 continue
             try:
-                version = self._watch_from(version)
+                self._watch_on()
                 pauses.went_well()
             except Expired:
-                version = ""  # what happened meanwhile, the next pass sees
-                self._changed.set()
+                self._version = ""  # what happened meanwhile, the next pass sees
+                self._stop.wait(pauses.failed())
             except ClusterError as error:
                 log.info("the cluster is not watched: %s", error.detail)
                 self._stop.wait(pauses.failed())
 
-    def _watch_from(self, version: str) -> str:
-        """Watch until the server's time-out; returns the resourceVersion to go on from."""
-        if not version:
-            version = cluster().version(SELECTOR)
+    def _watch_on(self) -> None:
+        """Watch from where it ended, until the server's time-out."""
+        if not self._version:
+            self._version = cluster().version(SELECTOR)
             self._changed.set()
-        for event in cluster().watch_pods(SELECTOR, version):
-            version = event["object"]["metadata"]["resourceVersion"]
+        for event in cluster().watch_pods(SELECTOR, self._version):
+            self._version = event["object"]["metadata"]["resourceVersion"]
             if event["type"] != "BOOKMARK":
                 self._changed.set()
             if self._stop.is_set():
-                break
-        return version
+                return

@@ -255,6 +255,21 @@ def test_another_installations_pods_are_left_alone(pool, space):
     assert ManagedPod.objects.exclude(phase=PodPhase.GONE).get().pod_name == "pool-1"
 
 
+def test_a_name_that_was_taken_since_the_look_is_not_taken_over(pool, space, monkeypatch):
+    from pods_app.cluster.client import Cluster
+
+    reconcile_pods(pool)
+    (theirs,) = space.all_pods()
+    ManagedPod.objects.all().delete()  # so that it is nobody's
+    monkeypatch.setattr(Cluster, "list_pods", lambda self, selector: ([], "1"))
+    reconcile_pods(pool)
+    row = ManagedPod.objects.get()
+    assert (row.phase, row.pod_uid) == (PodPhase.GONE, "")
+    assert "exists that is not this one" in row.phase_reason
+    monkeypatch.undo()
+    assert [pod["metadata"]["uid"] for pod in space.all_pods()] == [theirs["metadata"]["uid"]]
+
+
 def test_a_stuck_pod_is_shown_and_not_forced(pool, space, monkeypatch):
     from pods_app.cluster import diagnosis
 

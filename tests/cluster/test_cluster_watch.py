@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import threading
 
 import httpx
 import pytest
 
-from pods_app.cluster import loop
+from pods_app.cluster import client, loop, transport
+from pods_app.cluster.client import Cluster
 from pods_app.cluster.connection import cluster
 from pods_app.cluster.errors import Expired, Unreachable
 from pods_app.cluster.loop import SELECTOR, ClusterLoop
@@ -69,21 +71,42 @@ def compact(server):
     assert httpx.post(f"{server.etcd_url}/v3/kv/compaction", json=body).is_success
 
 
-def test_a_version_from_before_a_compaction_is_expired(server, own_space):
-    version = cluster().version("")
+def outdate(server, space):
+    """Make every version so far too old to watch from."""
     for number in range(3):
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{number}"}}
-        own_space.apply(body)
+        space.apply(body)
     compact(server)
     server.server.kill()  # its cache of recent versions goes too
     server.start()
+
+
+def test_a_version_from_before_a_compaction_is_expired(server, own_space):
+    version = cluster().version("")
+    outdate(server, own_space)
     with pytest.raises(Expired):
         for _ in cluster().watch_pods(SELECTOR, version):
             pass
 
 
-def test_nothing_is_missed_across_a_restart_and_a_compaction(server, own_space, following):
-    pool = make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=1)
+@pytest.fixture
+def expired(monkeypatch):
+    """The resourceVersions that were too old to watch from."""
+    versions, watch_pods = [], Cluster.watch_pods
+
+    def noted(self, selector, version):
+        try:
+            yield from watch_pods(self, selector, version)
+        except Expired:
+            versions.append(version)
+            raise
+
+    monkeypatch.setattr(Cluster, "watch_pods", noted)
+    return versions
+
+
+def test_nothing_is_missed_across_a_restart_and_a_compaction(server, own_space, following, expired):
+    make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=1)
     following().wake()
     wait_until(own_space.all_pods, "the pod is made")
     (made,) = own_space.all_pods()
@@ -94,15 +117,13 @@ def test_nothing_is_missed_across_a_restart_and_a_compaction(server, own_space, 
     own_space.set_status(made, phase="Running")
     wait_until(lambda: ManagedPod.objects.get().host == "node-1", "what happened since is seen")
 
-    compact(server)
-    server.server.kill()
-    server.start()
+    outdate(server, own_space)
     own_space.set_status(made, phase="Failed", reason="Evicted", message="disk")
     wait_until(
         lambda: ManagedPod.objects.filter(phase=PodPhase.GONE).exists(), "the eviction is seen"
     )
     wait_until(lambda: own_space.all_pods() and own_space.all_pods() != [made], "replaced")
-    pool.refresh_from_db()
+    assert len(expired) == 1, "and not asked for again"
 
 
 def test_a_cluster_that_is_away_is_told_and_nothing_is_concluded(server, own_space, following):
@@ -122,10 +143,6 @@ def test_a_cluster_that_is_away_is_told_and_nothing_is_concluded(server, own_spa
 
 def test_a_frozen_server_does_not_hang_the_client(server, own_space, monkeypatch):
     """``timeoutSeconds`` is kept by the server only; the client has a time-out of its own."""
-    import signal
-
-    from pods_app.cluster import client, transport
-
     monkeypatch.setattr(transport, "READ_SECONDS", 0.3)
     monkeypatch.setattr(client, "_WATCH_READ_SECONDS", 1.0)
     version = cluster().version(SELECTOR)

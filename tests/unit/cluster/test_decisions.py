@@ -74,6 +74,12 @@ TABLE = {
         [thing(ours=False, row_id="")],
         ["gone pool-0", "leave pool-0", "create pool-1"],
     ),
+    "another row's pod has the name": (
+        ONE,
+        [row(uid="")],
+        [thing(row_id=str(uuid.UUID(int=99)))],
+        ["gone pool-0", "create pool-1"],
+    ),
     "a name of somebody else's is not taken": (
         ONE,
         [],

@@ -51,9 +51,10 @@ class CreateWindow(Operates):
 
 
 def _arguments(data: dict[str, Any]) -> dict[str, Any]:
+    form = WindowForm()
     return {
-        **WindowForm.values(WindowForm(), data),
-        "pools": list(data["pools"]),
+        **form.values(data),
+        "pools": form.chosen_pools(data),
         "confirm": data.get("confirm", ""),
     }
 

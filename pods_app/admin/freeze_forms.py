@@ -53,25 +53,25 @@ class WindowForm(OperationForm):
         widget=forms.CheckboxSelectMultiple,
     )
     first_day = forms.DateField(
-        label="Once: first day", required=False, widget=forms.DateInput(attrs={"type": "date"})
+        label="First day", required=False, widget=forms.DateInput(attrs={"type": "date"})
     )
     start_time = forms.TimeField(widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
     end_time = forms.TimeField(
         required=False,
         widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
-        help_text="Once: empty if somebody shall end it.",
+        help_text="Of one that does not repeat: empty if somebody shall end it.",
     )
     days_later = forms.TypedChoiceField(
-        label="Weekly: ends",
+        label="Ends on",
         coerce=int,
         choices=list(enumerate(_LATER[: DAYS_LATER_MAX + 1])),
         initial=1,
     )
     last_day = forms.DateField(
-        label="Once: last day", required=False, widget=forms.DateInput(attrs={"type": "date"})
+        label="Last day", required=False, widget=forms.DateInput(attrs={"type": "date"})
     )
     exceptions = forms.CharField(
-        label="Weekly: not on",
+        label="Not on",
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
         help_text="A day or a range in each line: 2026-12-24 or 2026-12-24 to 2027-01-02.",
@@ -116,7 +116,7 @@ class WindowForm(OperationForm):
         if self.errors:
             return data
         try:
-            row, rule = drafted(self.values(data), data["pools"])
+            row, rule = drafted(self.values(data), self.chosen_pools(data))
             now = database_now()
             soon = row.enabled and begins_soon(rule, now)
             coming = upcoming(rule, now, 5)
@@ -134,7 +134,7 @@ class WindowForm(OperationForm):
             "admin/slipway/pods/freeze_preview.html",
             {
                 "rows": occurrence_rows(coming),
-                "impact": impact(pools_hit(row, data["pools"])),
+                "impact": impact(pools_hit(row, self.chosen_pools(data))),
                 "soon": soon,
                 "now": now,
             },
@@ -144,6 +144,10 @@ class WindowForm(OperationForm):
         answers[self.add_prefix("previewed")] = seen
         self.data = answers
         return data
+
+    def chosen_pools(self, data: dict[str, Any]) -> list[Pool]:
+        """Return the pools of the window; with all of them none is named."""
+        return [] if data["all_pools"] else list(data["pools"])
 
     def _digest(self, data: dict[str, Any]) -> str:
         """Return what identifies everything but the typed name."""

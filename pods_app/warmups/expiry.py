@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from pods_app.health import doubt_seconds
 from pods_app.leases import lease_of, release, release_hold
 from pods_app.models import Lease
 from pods_app.states import RESERVING, LeasePhase, LeaseState, PodPhase
@@ -21,9 +22,6 @@ from tasks_app.models.base import ClockTimestamp
 from tasks_app.services import warmups
 from tasks_app.states import Status, WarmupStatus
 from tasks_app.transitions import lock_task
-
-#: An agent that missed so many heartbeats does not renew what it has.
-_MISSED_HEARTBEATS = 3
 
 
 def expire_pass() -> int:
@@ -59,7 +57,7 @@ def _to_renew() -> Iterable[UUID]:
 
 
 def _held_by_heard_agents(task: Any) -> QuerySet[Lease]:
-    silence = timedelta(seconds=_MISSED_HEARTBEATS * settings.SLIPWAY.heartbeat_seconds)
+    silence = timedelta(seconds=doubt_seconds())
     return Lease.objects.filter(
         task=task,
         state=LeaseState.LIVE,

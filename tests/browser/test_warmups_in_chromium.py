@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from agents_app.models import Agent
 from tasks_app.models import Event, Task
 from tasks_app.states import Status, WarmupStatus
+from tests.browser.test_accessibility import check
 from tests.browser.test_admin_in_chromium import _CONTRAST, _waiting
 from tests.support.showcase import lease_of
 from tests.support.warmups import report
@@ -81,3 +82,4 @@ def test_the_pages_can_be_read_and_do_not_scroll_sideways(
         expect(page.locator("[data-part=head]")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, row
         assert page.evaluate(_CONTRAST, texts) == [], row
+        check(page)

@@ -270,6 +270,16 @@ def heartbeat(
         notify_controller()
 
 
+def lets_go(pod: ManagedPod) -> None:
+    """An agent gives back what nobody asked it to: mostly, it was asked to end by a signal.
+
+    It gets nothing new, least of all the same again, until its next heartbeat says how it is.
+    """
+    with transaction.atomic():
+        lock_pod(pod.pk)
+        ManagedPod.objects.filter(pk=pod.pk).update(ending=True)
+
+
 #: A lease the agent once named and names no more is lost after so many seconds.
 FORGOTTEN_SECONDS = 20
 #: Work that the agent never named since it was given is returned after so many seconds.

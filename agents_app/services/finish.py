@@ -23,6 +23,7 @@ from agents_app.tokens import Caller
 from pods_app.leases import find_lease
 from pods_app.models import Lease
 from pods_app.outcomes import Report, end_reported, finish_apply, finish_plan
+from pods_app.registration import lets_go
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app import blobs
 from tasks_app.actors import Actor
@@ -164,4 +165,6 @@ def ended(caller: Caller, lease_id: UUID, epoch: int, message: EndedRequest) -> 
     Raises:
         NotFound, StaleLease: as `leases.find_lease`.
     """
+    if find_lease(lease_id, epoch, caller.pod).state == LeaseState.LIVE:
+        lets_go(caller.pod)
     end_reported(lease_id=lease_id, epoch=epoch, pod=caller.pod, detail=message.detail)

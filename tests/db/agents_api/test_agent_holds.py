@@ -185,6 +185,18 @@ def test_a_plan_has_no_warm_up(agent, planning):
     assert agent.finish("warmup", "applied").json["field"] == "phase"
 
 
+def test_an_agent_that_ends_gets_nothing_back_and_another_takes_over(agent, task, new_agent):
+    """Its heartbeat, which says that it ends, may come later."""
+    body = {"directory_kept": True, "detail": "the agent is ending"}
+    assert agent.call("POST", "ended", body=body).status == 200
+    assert agent.work().json["assignments"] == []
+    assert state_of(task) == ("none", None)
+    other = new_agent("b")
+    assert state_of(task) == ("warming", other.pod.agent_id)
+    assert agent.heartbeat().status == 200
+    assert not agent.pod.ending, "it does not end after all"
+
+
 def test_a_stale_agent_says_nothing(agent, task, new_agent):
     assert agent.call("POST", "warmup", body={"ready": True}, epoch=9).problem == "stale-lease"
     assert Event.objects.filter(task=task, kind="agent.stale_write").exists()

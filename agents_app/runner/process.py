@@ -18,6 +18,7 @@ two shells cost 2 ms.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -295,9 +296,10 @@ def reserve_output(folder: Path, size: int) -> None:
 
 
 def release_reserve(folder: Path) -> None:
-    """Give back what was reserved beyond the output's end."""
+    """Give back what was reserved beyond the output's end; somebody may have deleted it all."""
     stdout = folder / "stdout"
-    os.truncate(stdout, stdout.stat().st_size)
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(stdout, stdout.stat().st_size)
 
 
 def _session(pid: int) -> int | None:

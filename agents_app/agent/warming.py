@@ -21,6 +21,8 @@ from agents_app.runner.errors import PlanUnusable, RunCancelled, RunnerError
 from agents_app.runner.hold import HeldApply
 from agents_app.runner.log import RunLog
 from agents_app.runner.plan import sentence
+from agents_app.runner.ready import verify_kept
+from agents_app.runner.run import Run
 from agents_app.runner.warmup import warm_up
 from agents_app.schema import Activity, Job, Phase, ProgressRequest, Step, WarmupReport
 
@@ -29,6 +31,8 @@ log = logging.getLogger("agent.warming")
 #: How often a held Terraform is looked at, in seconds, and how often its memory is counted.
 LOOK_SECONDS = 1.0
 _COUNT_EVERY = 10
+#: How often all files of a directory that lies ready are looked at, in seconds.
+VERIFY_SECONDS = 60.0
 _TOO_LATE = "Not held: it was confirmed before anything could be held here."
 _MEMORY = "the agent's memory for held applies is used up"
 
@@ -43,11 +47,15 @@ class Warming:
         self._why_not = _TOO_LATE
         self._restored = False
         self._looks = 0
+        self._ready: Run | None = None  # whose directory was proven
+        self._verified = 0.0
 
     @property
     def look_seconds(self) -> float | None:
-        """How long nobody needs to look after what is held; None: for ever."""
-        return LOOK_SECONDS if self._held is not None else None
+        """How long nobody needs to look after what lies ready; None: for ever."""
+        if self._held is not None:
+            return LOOK_SECONDS
+        return VERIFY_SECONDS if self._ready is not None else None
 
     def warm(self, job: Job, received: float) -> Activity:
         """Make the directory ready, hold Terraform, and tell the server what came of it.
@@ -58,6 +66,7 @@ class Warming:
         if self._held is not None and self._held.held and self._held.job == job:
             return Activity.HELD  # the same job came twice
         self.drop("it is started again")
+        self._ready = None
         leftovers.stop(self._runs.directory, self._runs.journal, kill=True)
         run_log = RunLog(
             self._runs.journal.log_file(Phase.WARMUP), secrets_of(job), self._runs.log_bytes_max
@@ -86,17 +95,24 @@ class Warming:
             self._tell(run_log, steps, ready=False)
         else:
             self._held, self._restored = warm.held, warm.restored
+            self._ready, self._verified = run, time.monotonic()
             self._why_not = f"Not held: {warm.reason}" if warm.reason else ""
             if self._held is not None:
                 self._count()
             self._tell(run_log, steps, ready=True)
 
     def look(self) -> Activity | None:
-        """See whether what is held still waits and may stay; returns a change."""
+        """See whether what lies ready is as it was and may stay; returns a change."""
+        if damage := self._damage():
+            # The server has it made ready anew, here or elsewhere, and counts how often.
+            self._ready = None
+            return self._lost(damage.rstrip("."))
         if self._held is None:
             return None
         if not self._held.held:
-            return self._lost(f"it ended while it waited: {self._held.why_ended()}")
+            assert self._ready is not None
+            why = self._ready.log.redact(self._held.why_ended())
+            return self._lost(f"it ended while it waited: {why}")
         self._looks += 1
         if self._looks % _COUNT_EVERY == 0:
             self._count()
@@ -107,6 +123,7 @@ class Warming:
     def take(self) -> tuple[HeldApply | None, str]:
         """Hand what is held over to the apply, or say why there is nothing."""
         held, self._held = self._held, None
+        self._ready = None
         self._memory.forget(self._runs.lease_id)
         return held, self._why_not
 
@@ -126,8 +143,20 @@ class Warming:
     def _lost(self, why: str) -> Activity:
         self.drop(why)
         self._why_not = f"Not held: {why}."
-        self._teller.tell(self._report(ready=True), [])
+        self._teller.tell(self._report(ready=self._ready is not None), [])
         return Activity.HOLDING
+
+    def _damage(self) -> str:
+        """Return what became of the directory, "" if nothing did."""
+        run = self._ready
+        if run is None:
+            return ""
+        now = time.monotonic()
+        if run.directory.plan_file.exists() and now < self._verified + VERIFY_SECONDS:
+            return ""
+        self._verified = now
+        assert run.job.plan is not None
+        return verify_kept(run, run.job.plan)
 
     def _count(self) -> None:
         assert self._held is not None

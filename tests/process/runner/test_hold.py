@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +176,33 @@ def test_an_engine_that_does_not_wait_is_started_after_the_permit(
     assert lines(counter) == 1 and state_server.calls.count("LOCK") == 1
 
 
+def test_rejected_before_it_came_to_its_gate_it_cannot_pass_it(
+    planned: MakePlan,
+    state_server: HttpState,
+    counter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A foreign backend would lock for it: on a busy machine it comes there before its kill."""
+    bench, confirmed = planned()
+    terraform = bench.engine.command
+    slow = ["/bin/sh", "-c", 'sleep 0.5; exec "$0" "$@"', *terraform]
+    bench.engine = replace(bench.engine, command=slow)
+    kill = TerraformProcess.kill
+
+    def late(self: TerraformProcess) -> None:
+        monkeypatch.setattr(TerraformProcess, "kill", kill)
+        until = time.monotonic() + 3
+        while self.alive() and time.monotonic() < until:
+            time.sleep(0.01)
+        kill(self)
+
+    monkeypatch.setattr(TerraformProcess, "kill", late)
+    outcome = run_apply(bench.run("apply", confirmed), Permit(denial="The plan was discarded."))
+    assert outcome.outcome == Outcome.NOT_STARTED, outcome
+    assert not list(bench.directory.config.glob("*.auto.tfvars"))
+    assert "LOCK" not in state_server.calls and lines(counter) == 0
+
+
 # --- the permit --------------------------------------------------------------------------
 
 
@@ -236,6 +265,20 @@ def test_what_was_held_with_other_variables_or_credentials_is_not_released(
     assert "variables or credentials that have changed" in outcome.path_reason
     assert [one["path"] for one in permit.asked] == [ApplyPath.KEPT]
     assert held.running.exit_code() == 1, "it was let go"
+    assert lines(counter) == 1 and state_server.calls.count("LOCK") == 1
+
+
+def test_a_held_apply_whose_directory_is_deleted_takes_the_normal_path_at_once(
+    planned: MakePlan, state_server: HttpState, counter: Path
+) -> None:
+    bench, confirmed = planned()
+    run, held = _hold(bench, confirmed)
+    shutil.rmtree(bench.directory.path)
+    permit = Permit()
+    outcome = run_apply(run, permit, held)
+    assert (outcome.outcome, outcome.path) == (Outcome.APPLIED, ApplyPath.NORMAL), outcome
+    assert "not on this agent any more" in outcome.path_reason
+    assert not held.running.members() and len(permit.asked) == 1
     assert lines(counter) == 1 and state_server.calls.count("LOCK") == 1
 
 

@@ -8,10 +8,12 @@ class PodsAppConfig(AppConfig):
     def ready(self) -> None:
         from pods_app import receivers
         from pods_app.api import added_fields
+        from pods_app.autoscaler.decisions import old_decisions
         from pods_app.leases import lease_ended
         from pods_app.state_access import LeaseStateAccess
         from tasks_app import signals
         from tasks_app.ports import register_state_access
+        from tasks_app.services import retention
 
         register_state_access(LeaseStateAccess())
         signals.task_created.connect(receivers.on_task_created)
@@ -21,3 +23,4 @@ class PodsAppConfig(AppConfig):
         signals.warmup_wanted.connect(receivers.on_warmup_wanted)
         lease_ended.connect(receivers.on_lease_ended)
         added_fields.register()
+        retention.add_class("scaling_decisions", old_decisions)

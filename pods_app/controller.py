@@ -40,8 +40,7 @@ _CLUSTER_END_SECONDS = 10.0
 
 
 def _reconcile_local_pools() -> None:
-    for pool in Pool.objects.all():
-        reconcile_local_pods(pool)
+    reconcile_local_pods(Pool.objects.all())
 
 
 def _return_lost_work() -> int:

@@ -11,7 +11,7 @@ from uuid import UUID
 from pods_app.dispatch import DISPATCH, dispatch_task
 from pods_app.leases import lease_of, release
 from pods_app.models import Lease
-from pods_app.notify import notify_agent
+from pods_app.notify import notify_agent, notify_controller
 from pods_app.outcomes import fence
 from pods_app.queue import fill_slots
 from pods_app.services import place_in_pool
@@ -25,7 +25,8 @@ from tasks_app.transitions import lock_task
 def on_task_created(sender: Any, task: Task, **kwargs: Any) -> None:
     """Record the pool and try to start at once."""
     place_in_pool(task)
-    dispatch_task(task)
+    if dispatch_task(task):
+        notify_controller()  # the pool may have to grow
 
 
 def on_task_transitioned(
@@ -33,7 +34,8 @@ def on_task_transitioned(
 ) -> None:
     """Keep leases in step with the task."""
     if target == Status.CONFIRMED:
-        dispatch_task(task)
+        if dispatch_task(task):
+            notify_controller()
     elif target in FINAL:
         _let_go(task, source, target)
     if target in FINAL or target == Status.PENDING:

@@ -8,7 +8,7 @@ surplus pod by its draining.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 
+from pods_app.autoscaler.decisions import decide
 from pods_app.hosting.base import Hosting
 from pods_app.hosting.local import LocalHosting
 from pods_app.models import ManagedPod, Pool, PoolToken
 from pods_app.registration import add_slots, create_pool_token
+from pods_app.selectors import with_occupancy
 from pods_app.services import drain_if_free, pod_is_gone, undrain_pod
 from pods_app.states import PodPhase, PoolKind
 from tasks_app.actors import Actor
@@ -61,6 +63,7 @@ class _Round:
     pool: Pool
     hosting: Hosting
     dry_run: bool
+    wanted: int
     changes: list[Change] = field(default_factory=list)
 
     def note(self, name: str, action: str, reason: str) -> bool:
@@ -101,7 +104,7 @@ def reconcile_all(*, dry_run: bool = False) -> list[Change]:
 
 
 def _reconcile(pools: Sequence[Pool], dry_run: bool) -> list[Change]:
-    changes = [change for pool in pools for change in reconcile_local_pods(pool, dry_run=dry_run)]
+    changes = reconcile_local_pods(pools, dry_run=dry_run)
     in_cluster = [pool for pool in cluster_pools() if pool in pools]
     if in_cluster:
         # Only where there is a cluster, its client is worth its memory.
@@ -111,37 +114,41 @@ def _reconcile(pools: Sequence[Pool], dry_run: bool) -> list[Change]:
     return changes
 
 
-def reconcile_local_pods(pool: Pool, *, dry_run: bool = False) -> list[Change]:
+def reconcile_local_pods(pools: Iterable[Pool], *, dry_run: bool = False) -> list[Change]:
     """Create missing pods, start dead agents again, and end pods that are too many.
 
-    An agent that is started again re-adopts its work. A pod ends only when all its slots are
-    free. Two callers at once do no harm.
+    How many there should be, the autoscaler says. An agent that is started again re-adopts its
+    work. A pod ends only when all its slots are free. Two callers at once do no harm.
 
     Returns:
         What was changed, or would be.
     """
     changes: list[Change] = []
-    for kind, hosting in _HOSTINGS.items():
-        pods = list(
-            ManagedPod.objects.select_related("pool")
-            .filter(pool=pool, kind=kind)
-            .exclude(phase=PodPhase.GONE)
-            .order_by("created_at", "id")
-        )
-        wanted = pool.min_pods if pool.kind == kind else 0
-        round_ = _Round(pool, hosting, dry_run)
-        pods = _forget_strangers(round_, pods)
-        surplus = _surplus(pods, wanted)
-        for pod in surplus:
-            _retire(round_, pod, wanted)
-        if not pool.frozen:
-            names = {pod.pod_name for pod in pods}
-            kept = [pod for pod in pods if pod not in surplus]
-            kept += _create(round_, names, wanted - len(kept))
-            for pod in kept:
-                _keep_alive(round_, pod)
-        changes += round_.changes
+    rows = list(pools)
+    wanted = decide([pool for pool in rows if pool.kind in _HOSTINGS], dry_run=dry_run)
+    for pool in rows:
+        for kind, hosting in _HOSTINGS.items():
+            scaling = wanted.get(pool.pk) if pool.kind == kind else None
+            round_ = _Round(pool, hosting, dry_run, scaling.desired if scaling else 0)
+            _reconcile_kind(round_, kind, pool.scale_down_delay_seconds if scaling else 0)
+            changes += round_.changes
     return changes
+
+
+def _reconcile_kind(round_: _Round, kind: str, delay_seconds: float) -> None:
+    """Bring a pool's pods of one kind in line."""
+    pool, rows = round_.pool, ManagedPod.objects.select_related("pool").exclude(phase=PodPhase.GONE)
+    mine = with_occupancy(rows.filter(pool=pool, kind=kind))
+    pods = _forget_strangers(round_, list(mine.order_by("created_at", "id")))
+    surplus = _surplus(pods, round_.wanted, delay_seconds)
+    for pod in surplus:
+        _retire(round_, pod)
+    if not pool.frozen:
+        names = {pod.pod_name for pod in pods}
+        kept = [pod for pod in pods if pod not in surplus]
+        kept += _create(round_, names, round_.wanted - len(kept))
+        for pod in kept:
+            _keep_alive(round_, pod)
 
 
 def _forget_strangers(round_: _Round, pods: list[ManagedPod]) -> list[ManagedPod]:
@@ -158,21 +165,36 @@ def _forget_strangers(round_: _Round, pods: list[ManagedPod]) -> list[ManagedPod
     return rest
 
 
-def _surplus(pods: Sequence[ManagedPod], wanted: int) -> list[ManagedPod]:
-    """Return the pods that are too many: those that end already, then the youngest."""
+def _surplus(pods: Sequence[Any], wanted: int, delay_seconds: float) -> list[ManagedPod]:
+    """Return the pods that are too many: those that end already, then the longest idle ones.
+
+    What has work, or had some within the delay, stays though it is too many.
+
+    Args:
+        pods: with their occupancy, oldest first.
+    """
     too_many = len(pods) - wanted
-    order = sorted(pods, key=lambda pod: (not pod.draining, -pods.index(pod)))
-    return order[:too_many] if too_many > 0 else []
+    ending = [pod for pod in pods if pod.draining and pod.phase_reason == _TOO_MANY]
+    idle = [
+        pod
+        for pod in pods
+        if pod not in ending
+        and not (pod.running or pod.reserved)
+        and pod.now - pod.changed_at >= timedelta(seconds=delay_seconds)
+    ]
+    # Of those that were idle for equally long, the youngest.
+    idle.sort(key=lambda pod: (not pod.draining, pod.changed_at, -pods.index(pod)))
+    return [*ending, *idle][:too_many] if too_many > 0 else []
 
 
-def _retire(round_: _Round, pod: ManagedPod, wanted: int) -> None:
+def _retire(round_: _Round, pod: ManagedPod) -> None:
     """Drain a pod once it is free, ask its agent to end, and forget it when it has."""
     if pod.host not in ("", round_.hosting.here()):
         return  # its own machine's controller ends it
     alive = round_.hosting.alive(pod)
     if pod.draining and pod.ending and alive:
         return  # under way
-    if not round_.note(pod.pod_name, "end", f"the pool wants {wanted} pods"):
+    if not round_.note(pod.pod_name, "end", f"the pool wants {round_.wanted} pods"):
         return
     free = drain_if_free(pod.pk, actor=RECONCILE, reason=_TOO_MANY)
     if free and not round_.hosting.delete(pod):
@@ -219,7 +241,7 @@ def _create(round_: _Round, names: set[str], missing: int) -> list[ManagedPod]:
             slot_limit=round_.pool.slots_per_pod,
         )
         created.append(pod)
-        if round_.note(name, "create", f"the pool wants {round_.pool.min_pods} pods"):
+        if round_.note(name, "create", f"the pool wants {round_.wanted} pods"):
             try:
                 with transaction.atomic():
                     pod.save(force_insert=True)
@@ -271,6 +293,11 @@ def _claim_launch(pod: ManagedPod, host: str) -> bool:
 def _look_after(round_: _Round, pod: ManagedPod) -> None:
     """What a running agent may need."""
     if round_.dry_run:
+        return
+    if pod.draining and pod.phase_reason == _TOO_MANY:
+        # It is wanted again, and started again once it has ended. Asked once: whoever drained it
+        # may have died before that.
+        round_.hosting.delete(pod)
         return
     if pod.failed_launches and not _launched_within(pod, HEALTHY_SECONDS):
         ManagedPod.objects.filter(pk=pod.pk).update(failed_launches=0)

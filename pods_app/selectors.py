@@ -5,12 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from pods_app import health
-from pods_app.models import Lease, PodSlot, WorkDirectory
+from pods_app.models import Lease, ManagedPod, PodSlot, WorkDirectory
 from pods_app.states import RESERVING, DirectoryState, LeaseState, SlotStatus
+from tasks_app.models.base import ClockTimestamp
+
+
+def with_occupancy(pods: QuerySet[ManagedPod]) -> QuerySet[Any]:
+    """Annotate pods with how many slots are ``running`` and ``reserved`` and since when so.
+
+    ``changed_at`` is when a slot last changed, or the pod was created; ``now`` is the
+    database's time.
+    """
+    slots = PodSlot.objects.filter(pod=OuterRef("pk")).order_by().values("pod")
+    # Not plain Counts: the time of the clock would be part of their GROUP BY.
+    return pods.annotate(
+        now=ClockTimestamp(),
+        changed_at=Coalesce(
+            Subquery(slots.annotate(found=Max("updated_at")).values("found")), F("created_at")
+        ),
+        **{
+            name: _one(slots.filter(status=status).annotate(found=Count("pk")))
+            for name, status in (
+                ("running", SlotStatus.RUNNING),
+                ("reserved", SlotStatus.RESERVED),
+            )
+        },
+    )
 
 
 def with_load(rows: QuerySet[Any], pod: str = "") -> QuerySet[Any]:

@@ -156,6 +156,9 @@ class SlipwaySettings:
     retention_state_versions: int = _setting(
         "How many versions of each workspace's state stay", "versions", 1000
     )
+    retention_scaling_days: int = _setting(
+        "How long decisions about the size of pools stay", "days", 90
+    )
     retention_queue_days: int = _setting("How long rows of finished jobs stay", "days", 7)
 
     @classmethod

@@ -60,6 +60,7 @@ class Row:
     occupied: int = 0  # slots that run or keep something
     template: str = ""
     node: str = ""
+    idle_seconds: float = 0.0  # since anything changed in its slots
     age_seconds: float = 0.0  # since its object was asked for
     silent_seconds: float = 0.0  # since the last heartbeat
     pause_seconds: float = 0.0  # until its object may be asked for again
@@ -86,6 +87,7 @@ class Wish:
     pods: int
     template: str  # the digest of a pod made now; "" when none can be made
     frozen: bool = False
+    delay_seconds: float = 0.0  # a pod that is too many is idle for so long before it goes
     pause_seconds: float = 0.0  # until another pod may be made: the last ones failed at once
 
 
@@ -224,12 +226,10 @@ def _strays(pool: _Pool, rows: Sequence[Row], over: set[str]) -> None:
 
 def _retire(pool: _Pool, supply: list[Row]) -> list[Row]:
     """End what is too many or outdated; returns what stays."""
-    surplus = _surplus(supply, pool.wish.pods)
+    surplus = _surplus(supply, pool.wish)
     for row in surplus:
-        if not row.occupied:
-            pool.decide(Act.RETIRE, row.name, TOO_MANY, row, pool.objects.get(row.name))
-    # What is occupied stays, though it is too many.
-    stays = [row for row in supply if row not in surplus or row.occupied]
+        pool.decide(Act.RETIRE, row.name, TOO_MANY, row, pool.objects.get(row.name))
+    stays = [row for row in supply if row not in surplus]
     if (
         pool.wish.frozen
         or not pool.wish.template
@@ -243,19 +243,27 @@ def _retire(pool: _Pool, supply: list[Row]) -> list[Row]:
     return stays
 
 
-def _surplus(supply: Sequence[Row], wanted: int) -> list[Row]:
-    """Return the pods that are too many: draining ones first, then idle ones, the youngest."""
-    too_many = len(supply) - wanted
+def _surplus(supply: Sequence[Row], wish: Wish) -> list[Row]:
+    """Return the pods that are too many and may go: draining ones first, then the longest idle.
+
+    What is occupied, or was a short while ago, stays, though it is too many.
+    """
+    too_many = len(supply) - wish.pods
     order = sorted(
         range(len(supply)),
         key=lambda number: (
-            supply[number].occupied > 0,
             not supply[number].draining,
             supply[number].phase != PodPhase.STARTING,
+            -supply[number].idle_seconds,
             -number,
         ),
     )
-    return [supply[number] for number in order[:too_many]] if too_many > 0 else []
+    idle = [
+        supply[number]
+        for number in order
+        if not supply[number].occupied and supply[number].idle_seconds >= wish.delay_seconds
+    ]
+    return idle[:too_many] if too_many > 0 else []
 
 
 def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:

@@ -8,16 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Subquery
-from django.db.models.functions import Coalesce
-
 from pods_app.cluster import names
 from pods_app.cluster.client import Cluster
 from pods_app.cluster.decisions import Object, Row
 from pods_app.cluster.diagnosis import Diagnosis, ObjectPhase, diagnose
 from pods_app.cluster.errors import Forbidden
-from pods_app.models import ManagedPod, PodSlot, Pool
-from pods_app.states import PodPhase, PoolKind, SlotStatus
+from pods_app.models import ManagedPod, Pool
+from pods_app.selectors import with_occupancy
+from pods_app.states import PodPhase, PoolKind
 from tasks_app.models.base import ClockTimestamp
 
 #: A pod that served for less long was started in vain, in seconds.
@@ -29,19 +27,13 @@ _EVENTS_MAX, _EVENTS_AFTER_SECONDS = 5, 10
 
 def rows_of(pool: Pool) -> list[Row]:
     """Return the pool's pods in the cluster that are not gone, oldest first. One query."""
-    # Not a plain Count: the time of the clock would be part of its GROUP BY.
-    slots = PodSlot.objects.filter(pod=OuterRef("pk")).exclude(status=SlotStatus.IDLE)
-    occupied = slots.order_by().values("pod").annotate(number=Count("pk")).values("number")
-    pods = (
-        ManagedPod.objects.filter(pool=pool, kind=PoolKind.KUBERNETES)
-        .exclude(phase=PodPhase.GONE)
-        .annotate(now=ClockTimestamp(), occupied=Coalesce(Subquery(occupied), 0))
-        .order_by("created_at", "id")
+    pods = ManagedPod.objects.filter(pool=pool, kind=PoolKind.KUBERNETES).exclude(
+        phase=PodPhase.GONE
     )
-    return [_row(pod) for pod in pods]
+    return [_row(pod) for pod in with_occupancy(pods).order_by("created_at", "id")]
 
 
-def _row(pod: Any) -> Row:  # a ManagedPod with annotations
+def _row(pod: Any) -> Row:  # a ManagedPod with its occupancy
     launched = _seconds(pod.now, pod.last_launch_at or pod.created_at)
     pause = min(2**pod.failed_launches, _PAUSE_SECONDS_MAX) if pod.failed_launches else 0
     return Row(
@@ -51,7 +43,8 @@ def _row(pod: Any) -> Row:  # a ManagedPod with annotations
         phase=pod.phase,
         reason=pod.phase_reason,
         draining=pod.draining,
-        occupied=pod.occupied,
+        occupied=pod.running + pod.reserved,
+        idle_seconds=_seconds(pod.now, pod.changed_at),
         template=pod.template_digest,
         node=pod.host,
         age_seconds=launched,

@@ -14,6 +14,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from pods_app.autoscaler.decisions import decide
+from pods_app.autoscaler.desired import Scaling
 from pods_app.cluster import decisions, facts, names
 from pods_app.cluster.builder import Surroundings
 from pods_app.cluster.client import Cluster
@@ -56,16 +58,25 @@ def reconcile_cluster(pools: Iterable[Pool], *, dry_run: bool = False) -> list[C
         for pool in pools:
             _tell(pool, error.detail, dry_run)
         raise
+    wanted = decide(pools, dry_run=dry_run)
     for pool in pools:
-        changes += _Round(pool, api, around, dry_run).run(pods)
+        changes += _Round(pool, wanted.get(pool.pk), api, around, dry_run).run(pods)
     return changes
 
 
 class _Round:
     """One reconciliation of one pool."""
 
-    def __init__(self, pool: Pool, api: Cluster, around: Surroundings, dry_run: bool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        scaling: Scaling | None,
+        api: Cluster,
+        around: Surroundings,
+        dry_run: bool,
+    ) -> None:
         self._pool, self._api, self._around, self._dry_run = pool, api, around, dry_run
+        self._scaling = scaling if pool.kind == PoolKind.KUBERNETES else None
         self._trouble = ""
         self._acts: dict[Act, Callable[[Decision], object]] = {
             Act.ENTER: self._enter,
@@ -94,14 +105,20 @@ class _Round:
         return [Change(self._pool.name, one.name, one.act, one.reason) for one in found]
 
     def _wish(self) -> Wish:
-        wanted = self._pool.min_pods if self._pool.kind == PoolKind.KUBERNETES else 0
         digest = ""
         try:
             sample = manifest_of(self._pool, self._around, name="", row_id="")
             digest = sample["metadata"]["annotations"][names.TEMPLATE]
         except InvalidInput as error:
             self._trouble = error.detail
-        return Wish(wanted, digest, self._pool.frozen, facts.pause_seconds(self._pool))
+        scaled = self._scaling is not None
+        return Wish(
+            pods=self._scaling.desired if self._scaling else 0,
+            template=digest,
+            frozen=self._pool.frozen,
+            delay_seconds=self._pool.scale_down_delay_seconds if scaled else 0,
+            pause_seconds=facts.pause_seconds(self._pool),
+        )
 
     def _act(self, decision: Decision) -> None:
         try:

@@ -8,6 +8,7 @@ django-q2 job call it for all. Each is enough.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from uuid import UUID
 
 from django.conf import settings
@@ -77,23 +78,32 @@ def warm_pass(pool_ids: set[UUID] | None = None) -> int:
     return sum(begun.values())
 
 
-def _due(pool_ids: set[UUID] | None) -> list[Entry]:
+def due_for_warmup(pool_ids: Collection[UUID] | None) -> QuerySet[Task]:
+    """Return the waiting plans that have no slot and are to be made ready now.
+
+    Args:
+        pool_ids: only of these pools.
+    """
     now = ClockTimestamp()
     kept = WorkDirectory.objects.filter(
         takes_work("pod__"), task=OuterRef("pk"), state=DirectoryState.KEPT
     )
+    return Task.objects.filter(
+        Q(warmup_status__in=[WarmupStatus.NONE, WarmupStatus.EXPIRED])
+        & (Q(warmup_retry_at=None) | Q(warmup_retry_at__lte=now))
+        | Q(warmup_status=WarmupStatus.FAILED, warmup_retry_at__lte=now),
+        # A plan that is too large for the server lies ready where it was made, or nowhere.
+        Q(plan__bundle__isnull=False) | Exists(kept),
+        ~Exists(unended(Lease.objects.filter(task=OuterRef("pk")))),
+        Q() if pool_ids is None else Q(placement__pool__in=pool_ids),
+        status=Status.APPLY_PENDING,
+        keep_warm_until__gt=now,
+    )
+
+
+def _due(pool_ids: set[UUID] | None) -> list[Entry]:
     tasks = (
-        Task.objects.filter(
-            Q(warmup_status__in=[WarmupStatus.NONE, WarmupStatus.EXPIRED])
-            & (Q(warmup_retry_at=None) | Q(warmup_retry_at__lte=now))
-            | Q(warmup_status=WarmupStatus.FAILED, warmup_retry_at__lte=now),
-            # A plan that is too large for the server lies ready where it was made, or nowhere.
-            Q(plan__bundle__isnull=False) | Exists(kept),
-            ~Exists(unended(Lease.objects.filter(task=OuterRef("pk")))),
-            status=Status.APPLY_PENDING,
-            keep_warm_until__gt=now,
-        )
-        .filter(Q() if pool_ids is None else Q(placement__pool__in=pool_ids))
+        due_for_warmup(pool_ids)
         .annotate(
             late=Value(False),
             place=Window(RowNumber(), partition_by=F("placement__pool"), order_by="id"),

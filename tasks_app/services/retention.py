@@ -138,6 +138,16 @@ _CLASSES: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {
 }
 
 
+def add_class(name: str, rows: Callable[[], QuerySet[Any]]) -> None:
+    """Add rows of an upper app that go with age.
+
+    Args:
+        name: in the counts.
+        rows: returns those that are over.
+    """
+    _CLASSES[name] = (lambda: rows().count(), lambda: rows().delete()[0])
+
+
 def purge(*, dry_run: bool = False) -> dict[str, int]:
     """Apply every retention class.
 

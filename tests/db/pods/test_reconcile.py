@@ -16,10 +16,10 @@ from django.core.management import call_command
 from pods_app import leases, reconcile
 from pods_app.hosting import local
 from pods_app.hosting.local import LocalHosting, start_time
-from pods_app.models import ManagedPod, Pool, PoolToken
+from pods_app.models import ManagedPod, PodSlot, Pool, PoolToken
 from pods_app.reconcile import reconcile_pods, stop_pods
 from pods_app.registration import hash_token, heartbeat, register_pod
-from pods_app.services import drain_pod, lose_pod
+from pods_app.services import drain_if_free, drain_pod, lose_pod
 from pods_app.states import PoolKind
 from tasks_app.actors import Actor
 from tasks_app.models import Task
@@ -220,30 +220,50 @@ def test_a_frozen_pool_starts_no_agent(program, pool):
     assert not ManagedPod.objects.exists()
 
 
-def test_pods_beyond_the_minimum_end_when_they_are_free(program, pool):
+def test_pods_that_are_too_many_end_when_they_are_free(program, pool):
     Pool.objects.update(min_pods=2)
     pool.refresh_from_db()
     reconcile_pods(pool)
     oldest, youngest = ManagedPod.objects.order_by("created_at", "id")
-    for pod in (oldest, youngest):
-        register(pod)
-    ManagedPod.objects.filter(pk=oldest.pk).update(draining=True)
-    task = make_task()  # on the youngest
-    ManagedPod.objects.filter(pk=oldest.pk).update(draining=False)
-    assert leases.lease_of(task).slot.pod == youngest
-    Pool.objects.update(min_pods=1)
-    pool.refresh_from_db()
-    reconcile_pods(pool)
-    assert _runs(youngest), "it has work"
+    register(oldest)
+    task = make_task()  # on the oldest
+    register(youngest)
+    other = make_task()
     leases.end(leases.lease_of(task), actor=SYSTEM, reason="over")
-    Task.objects.update(status=Status.CANCELLED)
+    Task.objects.filter(pk=task.pk).update(status=Status.CANCELLED)
+    assert {s.pod for s in PodSlot.objects.exclude(status="idle")} == {oldest}, "the fullest"
+    Pool.objects.update(min_pods=0)
+    pool.refresh_from_db()
     reconcile_pods(pool)
     _wait(lambda: not _runs(youngest))
     reconcile_pods(pool)
-    youngest.refresh_from_db()
-    assert youngest.phase == "gone"
-    assert the_pod() == oldest
+    assert the_pod() == oldest, "it has work"
     assert _runs(oldest)
+    leases.end(leases.lease_of(other), actor=SYSTEM, reason="over")
+    Task.objects.update(status=Status.CANCELLED)
+    Pool.objects.update(scale_down_delay_seconds=60)
+    pool.refresh_from_db()
+    assert reconcile_pods(pool) == [], "it worked a moment ago"
+    PodSlot.objects.update(updated_at=ClockTimestamp() - timedelta(seconds=61))
+    assert [c.action for c in reconcile_pods(pool)] == ["end"]
+    _wait(lambda: not _runs(oldest))
+    reconcile_pods(pool)
+    assert not ManagedPod.objects.exclude(phase="gone").exists()
+
+
+def test_a_drained_pod_that_was_never_asked_to_end_comes_back(program, pool):
+    """Whoever drained it died before it asked; meanwhile the pool wants it again."""
+    reconcile_pods(pool)
+    pod = the_pod()
+    register(pod)
+    assert drain_if_free(pod.pk, actor=SYSTEM, reason=reconcile._TOO_MANY)
+    reconcile_pods(pool)
+    _wait(lambda: not _runs(pod))
+    backdate(10)
+    assert [c.action for c in reconcile_pods(pool)] == ["start"]
+    again = the_pod()
+    assert again == pod
+    assert not again.draining
 
 
 def test_a_pool_of_another_kind_ends_its_processes(program, pool):

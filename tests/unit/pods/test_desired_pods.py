@@ -137,7 +137,7 @@ def test_limits_hold_and_more_demand_never_wants_less(demand, limits, pods, more
     assert scaling.desired * limits.slots_per_pod >= min(
         demand.slots + limits.spare_slots, limits.max_pods * limits.slots_per_pod
     ), "never below what runs, as far as the maximum allows"
-    larger = Demand(*(a + b for a, b in zip(vars(demand).values(), vars(more).values())))
+    larger = Demand(**{name: vars(demand)[name] + vars(more)[name] for name in vars(demand)})
     assert scale(larger, limits, pods).desired >= scaling.desired
 
 

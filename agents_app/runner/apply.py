@@ -359,7 +359,7 @@ def _verdict(run: Run, finished: Finished) -> ApplyOutcome:
         return ApplyOutcome(Outcome.NOT_STARTED, f"Terraform could not be started.{detail}")
     if code == 0 or (code is None and finished.completed):
         return ended(Outcome.APPLIED)
-    if hold.stopped_at_gate(finished.diagnostics):
+    if hold.stopped_at_gate(finished.stdout.parent, finished.diagnostics):
         return ApplyOutcome(Outcome.NOT_STARTED, _NOT_RELEASED, code)
     if code == 1 and errors and set(errors) == {_UNLOCK_FAILED}:
         # The state is saved, which Terraform does before (F4).

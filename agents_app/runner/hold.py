@@ -102,12 +102,16 @@ class HeldApply:
 
     def reject(self) -> None:
         """Let Terraform go without an apply; returns when its whole process tree is gone."""
-        until = time.monotonic() + (_END_SECONDS if self.held else 0.0)
+        if self.held:
+            self._close()
+            until = time.monotonic() + _END_SECONDS
+            while self.running.alive() and time.monotonic() < until:
+                time.sleep(_PAUSE)
+        # One that has not come to its gate yet must find it, shut, until nothing of it lives:
+        # without the file it would apply.
+        _end(self.running)
         self._close()
         self._gate.unlink(missing_ok=True)
-        while self.running.alive() and time.monotonic() < until:
-            time.sleep(_PAUSE)
-        _end(self.running)
         if self.running.exit_code() == 0:
             logger.critical("%s: rejected, but it ended well", self.running.folder)
         release_reserve(self.running.folder)
@@ -188,9 +192,17 @@ def behind_gate(
         raise
 
 
-def stopped_at_gate(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Return whether Terraform ended because its gate was closed: it applied nothing."""
-    return any(_is_gate(one.filename) for one in diagnostics)
+def stopped_at_gate(folder: Path, diagnostics: Iterable[Diagnostic]) -> bool:
+    """Return whether the Terraform of a command's folder ended because its gate was closed.
+
+    Then it applied nothing. Files of the configuration may have a name like a gate's.
+    """
+    try:
+        gate = Path((folder / _GATE).read_text()).name
+    except OSError:
+        return False
+    places = (Path(one.filename).name for one in diagnostics if one.severity == "error")
+    return gate in places
 
 
 def released(folder: Path) -> bool:
@@ -222,11 +234,6 @@ def remove_gates(folder: Path) -> None:
     for gate in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         if gate.is_fifo():
             gate.unlink(missing_ok=True)
-
-
-def _is_gate(filename: str) -> bool:
-    name = os.path.basename(filename)
-    return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
 def _end(running: TerraformProcess) -> None:

@@ -116,3 +116,21 @@ def test_states_that_were_not_saved_are_recognised() -> None:
 )
 def test_what_counts_as_a_change(document: dict[str, Any], expected: bool) -> None:
     assert _has_changes(document) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "expected"),
+    [
+        ("slipway-gate-1234567890ab.auto.tfvars", "error", Outcome.NOT_STARTED),
+        ("slipway-gate-1234567890ab.auto.tfvars", "warning", Outcome.FAILED),
+        ("slipway-gate-mine.auto.tfvars", "error", Outcome.FAILED),
+    ],
+)
+def test_only_its_own_closed_gate_proves_that_nothing_was_applied(
+    run: Run, tmp_path: Path, name: str, severity: str, expected: Outcome
+) -> None:
+    """A configuration may have files named like a gate, and Terraform may complain of them."""
+    (tmp_path / "gate").write_text("/work/config/slipway-gate-1234567890ab.auto.tfvars")
+    complaint = Diagnostic(severity=severity, summary="It complains", filename=name)
+    finished = _finished(1, stdout=tmp_path / "stdout", diagnostics=[complaint])
+    assert _verdict(run, finished).outcome == expected

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Q
 
 from pods_app.freeze.state import Freeze, Override, state_at
 from pods_app.freeze.windows import Window
@@ -20,8 +21,37 @@ SELECT clock_timestamp(),
        EXISTS (SELECT FROM pods_app_freezewindow WHERE enabled),
        EXISTS (SELECT FROM pods_app_freezeoverride WHERE expires_at > clock_timestamp())
 """
-#: A window that ended so long ago says nothing of the present.
-_OVER = timedelta(days=2)
+#: What a rule is made of, in the order of `_rule`.
+_COLUMNS = (
+    "id",
+    "name",
+    "reason",
+    "time_zone",
+    "start_time",
+    "end_time",
+    "weekdays",
+    "days_later",
+    "first_day",
+    "last_day",
+    "exceptions",
+    "lead_minutes",
+    "grace_seconds",
+    "adjusted_start",
+    "adjusted_end",
+)
+# In plain SQL: this is read before each start, and to put it together would cost more than to run
+# it. A one-off that ended days ago says nothing of the present.
+_WINDOWS = f"""
+SELECT w.all_pools, p.pool_id, {", ".join(f"w.{name}" for name in _COLUMNS)}
+FROM pods_app_freezewindow w
+LEFT JOIN pods_app_freezewindow_pools p
+       ON p.freezewindow_id = w.id AND NOT w.all_pools AND p.pool_id = ANY(%(pools)s)
+WHERE w.enabled AND (w.all_pools OR p.pool_id IS NOT NULL)
+  AND (%(past)s OR w.weekdays <> '{{}}' OR (
+        COALESCE(w.adjusted_end < clock_timestamp() - interval '2 days', w.last_day IS NOT NULL)
+        AND (w.last_day IS NULL OR w.last_day < (clock_timestamp() - interval '2 days')::date)
+      ) IS NOT TRUE)
+"""
 
 
 @dataclass
@@ -59,15 +89,13 @@ def read(pool_ids: Collection[UUID], *, past: bool = False) -> Schedules:
         now, any_window, any_override = cursor.fetchone()
     found = Schedules(now)
     if any_window:
-        rows = FreezeWindow.objects.filter(enabled=True)
-        if not past:
-            rows = rows.exclude(_over(now))
-        for row in rows.filter(Q(all_pools=True) | Q(pools__in=pool_ids)).annotate(
-            for_pool=F("pools__id")
-        ):
-            # An annotated relation gives a row for each pool.
-            for pool_id in pool_ids if row.all_pools else [row.for_pool]:
-                found.windows[pool_id].append(window_of(row))
+        with connection.cursor() as cursor:
+            cursor.execute(_WINDOWS, {"pools": list(pool_ids), "past": past})
+            rows = cursor.fetchall()
+        for everywhere, pool_id, *columns in rows:  # one for each window and pool
+            rule = _rule(*(tuple(one) if isinstance(one, list) else one for one in columns))
+            for of in pool_ids if everywhere else [pool_id]:
+                found.windows[of].append(rule)
     if any_override or past:
         overrides = FreezeOverride.objects.filter(pool__in=pool_ids).select_related("created_by")
         if not past:
@@ -80,13 +108,42 @@ def read(pool_ids: Collection[UUID], *, past: bool = False) -> Schedules:
     return found
 
 
-def _over(now: datetime) -> Q:
-    """Return the condition that a one-off ended long ago."""
-    long_ago = now - _OVER
-    by_itself = Q(last_day__lt=long_ago.astimezone(UTC).date()) & (
-        Q(adjusted_end=None) | Q(adjusted_end__lt=long_ago)
+@lru_cache(maxsize=1024)
+def _rule(
+    pk: UUID,
+    name: str,
+    reason: str,
+    zone: str,
+    start: time,
+    end: time | None,
+    weekdays: tuple[int, ...],
+    days_later: int,
+    first_day: date | None,
+    last_day: date | None,
+    exceptions: tuple[Any, ...],
+    lead_minutes: int,
+    grace_seconds: int,
+    adjusted_start: datetime | None,
+    adjusted_end: datetime | None,
+) -> Window:
+    lead, grace = timedelta(minutes=lead_minutes), timedelta(seconds=grace_seconds)
+    return Window(
+        id=pk,
+        name=name,
+        reason=reason,
+        zone=zone,
+        start=start,
+        end=end,
+        weekdays=frozenset(weekdays),
+        days_later=days_later,
+        first_day=first_day,
+        last_day=last_day,
+        exceptions=tuple((days.lower, days.upper - timedelta(days=1)) for days in exceptions),
+        lead=max(lead, grace),
+        grace=grace,
+        adjusted_start=adjusted_start,
+        adjusted_end=adjusted_end,
     )
-    return Q(weekdays=[]) & (by_itself | Q(last_day=None, adjusted_end__lt=long_ago))
 
 
 def window_of(row: FreezeWindow) -> Window:
@@ -94,24 +151,8 @@ def window_of(row: FreezeWindow) -> Window:
 
     Its lead time is no shorter than its grace: what started within would only be interrupted.
     """
-    lead, grace = timedelta(minutes=row.lead_minutes), timedelta(seconds=row.grace_seconds)
-    return Window(
-        id=row.pk,
-        name=row.name,
-        reason=row.reason,
-        zone=row.time_zone,
-        start=row.start_time,
-        end=row.end_time,
-        weekdays=frozenset(row.weekdays),
-        days_later=row.days_later,
-        first_day=row.first_day,
-        last_day=row.last_day,
-        exceptions=tuple((days.lower, days.upper - timedelta(days=1)) for days in row.exceptions),
-        lead=max(lead, grace),
-        grace=grace,
-        adjusted_start=row.adjusted_start,
-        adjusted_end=row.adjusted_end,
-    )
+    values = (getattr(row, name) for name in _COLUMNS)
+    return _rule(*(tuple(one) if isinstance(one, list) else one for one in values))
 
 
 def state_of(pool_id: UUID) -> Freeze:

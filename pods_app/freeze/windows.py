@@ -52,6 +52,10 @@ class Window:
     adjusted_start: datetime | None = None
     adjusted_end: datetime | None = None
 
+    def __hash__(self) -> int:
+        """By what differs mostly; all fields would cost more than they tell apart."""
+        return hash((self.id, self.start, self.adjusted_end))
+
 
 @dataclass(frozen=True, order=True)
 class Interval:
@@ -169,6 +173,7 @@ def _once(window: Window, zone: ZoneInfo) -> Interval | None:
     return _adjusted(window, start, end)
 
 
+@lru_cache(maxsize=16_384)  # the same few days are asked for again and again
 def _weekly(window: Window, zone: ZoneInfo, day: date) -> Interval | None:
     if day.weekday() not in window.weekdays:
         return None

@@ -1,6 +1,6 @@
 """Nothing starts in a window, even if no process ever notices that it began."""
 
-from datetime import timedelta
+from datetime import time, timedelta
 
 import pytest
 from django.db import connection
@@ -123,6 +123,37 @@ def test_what_is_switched_off_or_over_counts_no_more(pool):
     FreezeWindow.objects.all().delete()
     window_row(begins=timedelta(hours=-2), ends=timedelta(hours=-1))
     assert refusal(pool.pk, Start.APPLY) is None
+
+
+def test_what_is_over_for_days_is_not_even_read(pool):
+    days = timedelta(days=4)
+    for fields in ({}, {"ends": None}):
+        row = window_row(**{"begins": -days, "ends": -days + timedelta(hours=1), **fields})
+        if fields:
+            adjusted = {"adjusted_start": now() - days, "adjusted_end": now() - days}
+            FreezeWindow.objects.filter(pk=row.pk).update(adjusted_reason="r", **adjusted)
+    extended = window_row(begins=-days, ends=-days + timedelta(hours=1))
+    FreezeWindow.objects.filter(pk=extended.pk).update(
+        adjusted_start=now() - days, adjusted_end=now() + days, adjusted_reason="r"
+    )
+    assert [rule.id for rule in read([pool.pk]).windows[pool.pk]] == [extended.pk]
+    assert len(read([pool.pk], past=True).windows[pool.pk]) == 3
+
+
+def test_exceptions_are_read(pool):
+    today = now().date()
+    row = window_row(
+        weekdays=list(range(7)),
+        first_day=None,
+        last_day=None,
+        start_time=time(0),
+        end_time=time(0),
+        days_later=1,
+    )
+    assert refusal(pool.pk, Start.PLAN) is not None
+    around = [(today - timedelta(days=1), today + timedelta(days=2))]
+    FreezeWindow.objects.filter(pk=row.pk).update(exceptions=around)
+    assert refusal(pool.pk, Start.PLAN) is None
 
 
 def test_an_override_opens_one_pool(pool):

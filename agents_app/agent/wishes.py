@@ -140,6 +140,8 @@ class Wishes:
         Returns:
             The directive with its job, ``end`` without one; None when the seconds are over.
         """
+        # What the server says again and again must not put off the end of the wait.
+        until = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             while True:
                 if self._letting_go or self._wish == Directive.END:
@@ -149,7 +151,7 @@ class Wishes:
                     return self._wish, job
                 if job is not None and self._wish in _RUNS and not began(phase_of(job)):
                     return self._wish, job
-                if not self._changed.wait(seconds):
+                if not self._changed.wait(until and until - time.monotonic()):
                     return None
 
     def job_of_running(self, alive: Callable[[], bool]) -> tuple[Job | None, bool]:

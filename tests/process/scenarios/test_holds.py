@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import psutil
 
@@ -165,3 +167,23 @@ def test_sigterm_while_holding_ends_the_agent_at_once(platform: Platform, counte
     assert not held.is_running() and counter.lines == []
     assert site.directory(task).is_dir(), "its directory waits for another agent process"
     assert "task.applying" not in events(task)
+
+
+def test_a_held_terraform_that_goes_on_without_a_permit_is_refused_at_the_lock(
+    platform: Platform, counter: Counter
+) -> None:
+    """Its gate can be opened from outside only by the machine's administrator, as here."""
+    agent = platform.start_agent()
+    site, task, held = _hold(platform, counter, "counted")
+    descriptors = Path(f"/proc/{agent.program.pid}/fd").iterdir()
+    (gate,) = [one for one in descriptors if "slipway-gate-" in os.readlink(one)]
+    with gate.open("wb", buffering=0) as opened:
+        opened.write(b"*/\n")
+    agent.program.kill()  # which closes it
+    wait_until(lambda: not held.is_running(), "Terraform ended")
+    assert platform.proxy.count("LOCK", status=403) == platform.proxy.count("LOCK") == 1
+    assert (counter.lines, site.locked) == ([], False)
+
+    agent.program.start()
+    site.apply(task)
+    assert counter.lines == ["counted"]

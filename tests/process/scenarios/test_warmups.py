@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+
+import pytest
 
 from pods_app.leases import unended
 from tasks_app.models import Task
@@ -104,3 +107,60 @@ def test_after_failed_warm_ups_the_apply_takes_the_normal_path(
     failing.end()
     site.apply(task)
     assert (task.apply_path, counter.lines) == ("normal", ["counted"])
+
+
+def _give_another_disk_to_new_agents(platform: Platform) -> None:
+    """As on another machine: agents on one machine would wait for each other's directories."""
+    platform.server.environment["SLIPWAY_WORK_DIRECTORY"] = str(platform.work / "elsewhere")
+    platform.restart_server()
+
+
+def test_an_agent_that_is_lost_while_it_holds_applies_nothing_when_it_returns(
+    start_platform: StartPlatform, counter: Counter
+) -> None:
+    platform = start_platform(agent_lost_seconds="3")
+    lost = platform.start_agent("lost")
+    site = platform.site(counting(counter))
+    task = site.plan()
+    (former,) = platform.terraforms()
+    _give_another_disk_to_new_agents(platform)
+    platform.start_agent("another")
+    lost.program.stop()
+    platform.start_controller()
+    elsewhere = unended().filter(task=task, held=True, slot__pod__pod_name="another")
+    wait_until(elsewhere.exists, "another agent holds it")
+    assert former.is_running(), "each agent holds one"
+
+    site.apply(task)
+    lost.program.signal(signal.SIGCONT)
+    wait_until(lambda: not former.is_running(), "the other one is let go")
+    wait_until(lost.has_no_leases, "its agent knows that it is over")
+    assert (task.apply_path, counter.lines) == ("held", ["counted"])
+    assert platform.proxy.count("LOCK") == 1
+
+
+@pytest.mark.parametrize("decision", ["confirmed", "discarded"])
+def test_a_decision_in_the_middle_of_a_warm_up(
+    platform: Platform, counter: Counter, decision: str
+) -> None:
+    platform.start_controller()
+    agent = platform.start_agent()
+    site = platform.site(counting(counter))
+    task = site.plan()
+    bundle = platform.proxy.fault(Action.HOLD_REQUEST, "GET", _BUNDLE)
+    _lose_the_directory(site, task)
+    _try_again_now(task)
+    bundle.wait()
+    if decision == "confirmed":
+        site.confirmed(task)
+    else:
+        answer = platform.request("POST", f"tasks/{task.pk}/discard/", json={})
+        assert answer.is_success, answer.text
+    bundle.release()
+    site.wait(task, "applied" if decision == "confirmed" else "discarded")
+    wait_until(agent.has_no_leases, "it is over")
+    assert not platform.terraforms()
+    if decision == "confirmed":
+        assert (task.apply_path, counter.lines) == ("held", ["counted"])
+    else:
+        assert counter.lines == [] and platform.proxy.count("LOCK") == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from pods_app import pools as service
 from pods_app.api.visibility import visible_pools
+from pods_app.autoscaler.demand import scalings
 from pods_app.models import Pool, PoolCredential, PoolToken
 from pods_app.registration import create_pool_token, revoke_pool_token
 from pods_app.services import set_pool_credential
@@ -32,11 +33,34 @@ CREDENTIALS_PREFIX = f"{_POOL}/credentials"
 _HOURS_MAX = 24 * 366 * 10
 
 
+_Staying = inline_serializer(
+    "StayingPod",
+    {"pod": serializers.CharField(), "reason": serializers.CharField()},
+    many=True,
+    help_text="Why pods are not scaled down",
+)
+_Scaling = inline_serializer(
+    "Scaling",
+    {
+        "desired": serializers.IntegerField(help_text="Pods it wants"),
+        "reason": serializers.CharField(),
+        "supply": serializers.IntegerField(help_text="Pods that take work, or start"),
+        "starting": serializers.IntegerField(help_text="Of these, not online yet"),
+        "staying": _Staying,
+    },
+    allow_null=True,
+)
+
+
 class PoolSerializer(serializers.ModelSerializer[Pool]):
     projects: Any = serializers.SlugRelatedField("name", many=True, read_only=True)
     proxy = serializers.SerializerMethodField(help_text="Without user and password")
     pod_template = serializers.SerializerMethodField(
         help_text="YAML of a Kubernetes pool's pods, for those who may operate pools; else null"
+    )
+
+    scaling = serializers.SerializerMethodField(
+        help_text="What the autoscaler wants; null for a static pool"
     )
 
     class Meta:
@@ -57,6 +81,7 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
             "ca_bundle",
             "pod_template",
             "trouble",
+            "scaling",
             "created_at",
         ]
         read_only_fields = fields
@@ -67,6 +92,22 @@ class PoolSerializer(serializers.ModelSerializer[Pool]):
 
     def get_pod_template(self, row: Pool) -> str | None:
         return row.pod_template if self.context["operates"] else None
+
+    @extend_schema_field(_Scaling)
+    def get_scaling(self, row: Pool) -> dict[str, Any] | None:
+        # One look for all pools of a list.
+        context = cast("dict[str, Any]", self.context)
+        if "scalings" not in context:
+            rows: Any = self.parent.instance if self.parent else [row]
+            context["scalings"] = scalings(rows)
+        found = context["scalings"].get(row.pk)
+        return found and {
+            "desired": found.desired,
+            "reason": found.reason,
+            "supply": found.supply,
+            "starting": found.starting,
+            "staying": [{"pod": pod, "reason": why} for pod, why in found.staying.items()],
+        }
 
 
 class PoolInput(Input):

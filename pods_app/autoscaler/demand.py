@@ -102,8 +102,8 @@ def _waiting(pool_ids: Collection[UUID]) -> Counter[tuple[UUID, str]]:
     blocking = Blocking.of({task[1] for task in tasks if task[3] == Status.PENDING})
     return Counter(
         (pool_id, status)
-        for *task, status, pool_id in tasks
-        if status == Status.CONFIRMED or not blocking.reason(*task, status)
+        for task_id, workspace_id, kind, status, pool_id in tasks
+        if status == Status.CONFIRMED or not blocking.reason(task_id, workspace_id, kind, status)
     )
 
 

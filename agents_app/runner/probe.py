@@ -104,5 +104,11 @@ def _reject(engine: LocalEngine, scratch: Path) -> None:
 
 def _release(engine: LocalEngine, scratch: Path) -> None:
     running = _held(engine, scratch, "released").release()
-    if running.wait(lambda: None) != 0 or not (scratch / _STATE).exists():
+    until = time.monotonic() + _SECONDS
+
+    def in_time() -> None:
+        if time.monotonic() > until:
+            running.kill()
+
+    if running.wait(in_time) != 0 or not (scratch / _STATE).exists():
         raise _Differs("it does not apply what was released")

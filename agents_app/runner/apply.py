@@ -216,7 +216,7 @@ class _Start:
         reference = self.run.job.plan
         assert reference is not None and self.path is not None
         with self.run.step("permit"):
-            asked = time.monotonic()
+            asked = _now()
             valid = self.permit(
                 plan_hash=reference.plan_hash,
                 manifest_digest=reference.manifest_digest,
@@ -265,8 +265,13 @@ class _Start:
 
     def _check(self) -> None:
         self.run.control.check()
-        if time.monotonic() >= self._valid_until:
+        if _now() >= self._valid_until:
             raise _TooLate("The permit expired before Terraform was started.")
+
+
+def _now() -> float:
+    """Return seconds that pass even while the machine is suspended, as those of a permit do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 _LOG_LINE = {

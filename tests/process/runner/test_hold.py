@@ -240,6 +240,21 @@ def test_without_a_valid_permit_a_started_terraform_applies_nothing(
     assert "LOCK" not in state_server.calls and lines(counter) == 0
 
 
+def test_a_permit_expires_while_the_machine_is_suspended(
+    planned: MakePlan, state_server: HttpState, counter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend of its own would lock the state for an apply that wakes up hours later."""
+    bench, confirmed = planned()
+    run, held = _hold(bench, confirmed)
+    awake, slept = time.clock_gettime, [0.0]
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: awake(clock) + slept[0])
+    permit = Permit(before_grant=lambda: slept.append(slept.pop() + 3600.0))
+    outcome = run_apply(run, permit, held)
+    assert outcome.outcome == Outcome.NOT_STARTED, outcome
+    assert "expired" in outcome.error
+    _nothing_applied(held, state_server, counter)
+
+
 def test_a_hold_that_dies_under_its_permit_is_replaced_under_the_same(
     planned: MakePlan, state_server: HttpState, counter: Path
 ) -> None:

@@ -11,13 +11,14 @@ from pods_app.models import FreezeWindow, ManagedPod, Pool
 from pods_app.reconcile import hosting_of
 from pods_app.states import PodPhase, PoolKind
 from tests.support.configurations import counting
+from tests.support.factories import make_pool
 from tests.support.freezes import window_row
 from tests.support.programs import wait_until
 
 
 @pytest.fixture
 def pool(cluster_platform):
-    return Pool.objects.create(name="pool", kind=PoolKind.KUBERNETES, min_pods=1, is_default=True)
+    return make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=1)
 
 
 def online():
@@ -29,6 +30,7 @@ def resize(number):
 
 
 def test_from_zero_to_an_apply_and_back_to_zero(cluster_platform, kubelet, pool, counter, space):
+    resize(0)  # what there is to do makes it grow
     platform = cluster_platform
     platform.start_controller()
     site = platform.site(counting(counter))
@@ -38,7 +40,6 @@ def test_from_zero_to_an_apply_and_back_to_zero(cluster_platform, kubelet, pool,
     (made,) = space.all_pods()
     assert made["metadata"]["uid"] == pod.pod_uid
 
-    resize(0)
     busy = made["metadata"]["name"]
     wait_until(
         lambda: space.pods.get_pod(busy)["metadata"]["labels"]["slipway/busy"] == "true",

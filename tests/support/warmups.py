@@ -10,7 +10,7 @@ from django.db.models import F
 from pods_app import leases, warmups
 from pods_app.models import Lease
 from tasks_app.actors import Actor
-from tasks_app.models import Task
+from tasks_app.models import Event, Task
 from tasks_app.states import WarmupStatus
 
 SYSTEM = Actor.system("test")
@@ -50,3 +50,9 @@ def state_of(task: Task) -> tuple[WarmupStatus, str | None]:
     """Return a task's warm-up and the agent that has it, as they are now."""
     status, agent_id = Task.objects.values_list("warmup_status", "warmup_agent_id").get(pk=task.pk)
     return WarmupStatus(status), agent_id
+
+
+def events_of(task: Task) -> list[str]:
+    """Return what the audit says of a task's warm-up, oldest first."""
+    found = Event.objects.filter(task=task, kind__startswith="warmup.").order_by("id")
+    return [kind.removeprefix("warmup.") for kind in found.values_list("kind", flat=True)]

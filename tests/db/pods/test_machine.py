@@ -16,23 +16,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    invariant,
     rule,
     run_state_machine_as_test,
 )
 
 from pods_app import leases, outcomes, queue
 from pods_app.incarnation import begin_incarnation
-from pods_app.models import ApplyPermit, Lease, PodSlot, WorkDirectory
+from pods_app.models import ApplyPermit, Lease, PodSlot
 from pods_app.registration import heartbeat, register_pod, report_leases
 from pods_app.services import drain_if_free, lose_pod, undrain_pod
-from pods_app.states import RESERVING
 from pods_app.warmups import expire_pass, warm_pass
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.exceptions import SlipwayError, StaleLease
-from tasks_app.models import Blob, Event, Task
+from tasks_app.models import Blob, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import (
     acknowledge_task,
@@ -43,7 +41,7 @@ from tasks_app.services.tasks import (
     resolve_task,
 )
 from tasks_app.services.warmups import warm_again
-from tasks_app.states import FINAL, WAITING, WARMUP_ATTEMPTS, Status, TaskType
+from tasks_app.states import FINAL, Status, TaskType
 from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
@@ -54,16 +52,15 @@ from tests.support.factories import (
     plan_facts,
 )
 from tests.support.freezes import set_frozen
+from tests.support.pod_invariants import Invariants
 from tests.support.warmups import later, let_go, report
 
 SYSTEM = Actor.system("test")
 PICK = st.integers(0, 7)
 WARM = st.sampled_from(["held", "restored", "no", "never"])
-#: Why a lease ends though nobody asked for it.
-UNASKED = {"silent", "its agent is lost", "the agent restarted and does not know its work"}
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(Invariants, RuleBasedStateMachine):
     """Two pods of two slots, two workspaces; each history in a savepoint of its own."""
 
     def __init__(self):
@@ -346,88 +343,6 @@ class Machine(RuleBasedStateMachine):
             slots=2,
             agent_id=uuid.uuid4(),
         )
-
-    # --- what must always hold ----------------------------------------------------------------
-
-    @invariant()
-    def at_most_one_apply_of_a_task(self):
-        assert all(count == 1 for count in getattr(self, "applied", {}).values())
-
-    @invariant()
-    def slots_agree_with_leases(self):
-        assert leases.repair_slots() == 0
-
-    @invariant()
-    def no_task_is_lost(self):
-        for task in Task.objects.exclude(status__in=FINAL):
-            lease = leases.lease_of(task)
-            if task.status in WAITING:
-                assert task.waiting_reason or lease, task.status
-            else:
-                assert lease, f"{task.status} without a lease"
-
-    @invariant()
-    def an_apply_has_its_permit(self):
-        applying = Task.objects.filter(
-            status__in=[Status.APPLYING, Status.APPLY_UNKNOWN, Status.APPLIED]
-        )
-        assert not applying.filter(permit=None).exists()
-
-    @invariant()
-    def one_plan_and_apply_per_workspace(self):
-        occupying = [s for s in Status if s not in FINAL and s != Status.PENDING]
-        for workspace in getattr(self, "workspaces", []):
-            assert (
-                Task.objects.filter(
-                    workspace=workspace, type=TaskType.PLAN_AND_APPLY, status__in=occupying
-                ).count()
-                <= 1
-            )
-
-    @invariant()
-    def nothing_in_use_is_being_deleted(self):
-        for row in WorkDirectory.objects.filter(state="deleting"):
-            lease = leases.lease_of(row.task)
-            # Ending: the reservation that cleanup released. Otherwise one claimed afterwards.
-            assert not (lease and lease.phase in RESERVING and lease.state == "live")
-
-    @invariant()
-    def what_lies_ready_follows_its_lease(self):
-        for task in Task.objects.filter(status=Status.APPLY_PENDING):
-            lease = leases.lease_of(task)
-            live = lease is not None and lease.state == "live"
-            phase = {"warming": "warmup", "ready": "hold"}.get(task.warmup_status)
-            assert (lease.phase if live else None) == phase, task.warmup_status
-            assert task.warmup_agent_id == (lease.slot.pod.agent_id if live else None) or not phase
-            assert (task.warmup_expires_at is not None) == (phase == "hold")
-            if live:
-                assert lease.slot.status == "reserved"
-        for task in Task.objects.filter(status__in=FINAL):
-            assert (task.warmup_status, task.warmup_agent_id) == ("none", None)
-
-    @invariant()
-    def warm_ups_that_fail_are_bounded(self):
-        """Between two successes, or two wishes of a person, there are three attempts at most."""
-        for task in Task.objects.exclude(warmup_retry_count=0):
-            assert task.warmup_retry_count <= WARMUP_ATTEMPTS
-        for task in Task.objects.filter(status=Status.APPLY_PENDING):
-            attempts, before = 0, ""
-            for event in Event.objects.filter(task=task, kind__startswith="warmup.").order_by("id"):
-                if event.kind == "warmup.ready" or event.user_id:
-                    attempts = 0
-                elif event.kind == "warmup.warming":
-                    attempts += 1
-                elif before == "warmup.warming" and event.kind == "warmup.reset":
-                    attempts -= event.cause not in UNASKED  # asked to end: no failure of it
-                assert attempts <= WARMUP_ATTEMPTS
-                before = event.kind
-
-    @invariant()
-    def plans_and_placements_are_bounded(self):
-        assert not Task.objects.filter(plan_attempts__gt=outcomes.PLAN_ATTEMPTS).exists()
-        for task in Task.objects.filter(status=Status.CONFIRMED):
-            placements = task.leases.filter(phase="apply").count()
-            assert placements <= outcomes.APPLY_PLACEMENTS
 
 
 @pytest.mark.django_db

@@ -83,7 +83,7 @@ class Loop:
     def interrupt(self) -> None:
         """Ask every run once to stop after what it is doing."""
         for worker in self.workers():
-            worker.interrupt()
+            worker.interrupt(_ENDING)
 
     def wait_for_end(self, seconds: float) -> None:
         """Wait until a lease is over, or for so long."""

@@ -134,9 +134,14 @@ class LeaseWorker:
         if self._wishes.idle:
             self.let_go(why)
 
-    def interrupt(self) -> None:
-        """Ask the run once to stop after what it is doing."""
-        self._runs.control.interrupt()
+    def interrupt(self, why: str) -> None:
+        """Ask a permitted apply once to stop after what it is doing; let go anything else.
+
+        Nobody cancelled the task: what has no permit is done again elsewhere.
+        """
+        self.let_go(why)
+        if self._permit.granted:
+            self._runs.control.interrupt()
 
     def known(self) -> KnownAssignment | None:
         """Return the wish this worker acts upon, None if it has none."""

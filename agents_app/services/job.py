@@ -98,7 +98,8 @@ def _variables(
     resolved: Iterable[ResolvedVariable],
 ) -> tuple[list[Variable], list[EnvironmentVariable]]:
     terraform, environment = [], []
-    for variable in resolved:
+    # In order: the job of a hold must equal that of its apply.
+    for variable in sorted(resolved, key=lambda one: one.key):
         if variable.category == VariableRow.Category.TERRAFORM:
             terraform.append(
                 Variable(
@@ -120,7 +121,7 @@ def _variables(
 def _credentials(given: Iterable[tuple[AbstractCredential, str]]) -> list[Credential]:
     """A project's credential, which comes later, beats its pool's for the same kind and host."""
     found = {(row.kind, row.host): _credential(row, secret) for row, secret in given}
-    return list(found.values())
+    return [found[key] for key in sorted(found)]
 
 
 def _credential(row: AbstractCredential, secret: str) -> Credential:

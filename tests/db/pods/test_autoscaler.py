@@ -28,6 +28,7 @@ from tests.support.factories import (
     make_workspace,
 )
 from tests.support.freezes import set_frozen
+from tests.support.racing import race
 from tests.support.warmups import let_go
 
 pytestmark = pytest.mark.django_db
@@ -205,3 +206,14 @@ def test_the_api_and_the_page_say_what_is_wanted_and_why(pool, client):
     page = client.get(f"/admin/pods_app/pool/{pool.pk}/change/").content.decode()
     assert "Keeps 1 apply ready" in page
     assert "1 of 1 pod wanted" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_store_a_change_once(pool):
+    for number in range(1, 21):
+        Pool.objects.update(min_pods=number % 2)
+        pool.refresh_from_db()
+        before = ScalingDecision.objects.count()
+        results = race([lambda: decide([pool])] * 3)
+        assert not [one for one in results if isinstance(one, Exception)], results
+        assert ScalingDecision.objects.count() == before + 1

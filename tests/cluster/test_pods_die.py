@@ -21,7 +21,13 @@ SITES, PODS, SECONDS = 6, 3, 20
 @pytest.mark.parametrize("seed", [1])
 def test_work_outlives_its_pods(cluster_platform, kubelet, space, tmp_path, seed):
     platform, dice = cluster_platform, random.Random(seed)
-    Pool.objects.create(name="pool", kind=PoolKind.KUBERNETES, min_pods=PODS, is_default=True)
+    Pool.objects.create(
+        name="pool",
+        kind=PoolKind.KUBERNETES,
+        min_pods=PODS,
+        scale_down_delay_seconds=0,
+        is_default=True,
+    )
     platform.start_controller()
     counters = [Counter(tmp_path / f"counter-{number}") for number in range(SITES)]
     sites = [platform.site(counting(counter)) for counter in counters]

@@ -219,9 +219,11 @@ def _applied(task: Task, lease: Lease, report: Report, actor: Actor) -> None:
     target = _APPLY_TARGETS.get(report.outcome, Status.FAILED)
     error = report.error
     if target == Status.CANCELLED and lease.frozen_at and not task.cancel_requested_at:
-        target, error = Status.INTERRUPTED, _STOPPED  # nobody asked for it: somebody must look
+        # Nobody asked for it: somebody must look, unless it had not even begun.
+        target = Status.FAILED if never_locked(task) else Status.INTERRUPTED
+        error = _STOPPED if target == Status.INTERRUPTED else "A freeze stopped the apply."
     if target == Status.FAILED:
-        error = report.error or "The apply failed."
+        error = error or "The apply failed."
         if report.outcome == "not_started" or never_locked(task):
             error = f"{error} Nothing was applied."
     transition(

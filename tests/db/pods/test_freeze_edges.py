@@ -275,8 +275,11 @@ def test_while_closing_a_finished_plan_keeps_no_slot(pod):
     assert leases.lease_of(task) is None
 
 
-def test_shortly_before_the_freeze_applies_are_interrupted_once(admin, pod):
+@pytest.mark.parametrize("locked", [True, False])
+def test_shortly_before_the_freeze_applies_are_interrupted_once(admin, pod, locked):
     task = applying(admin)
+    if locked:
+        StateLock.objects.create(workspace=task.workspace, lock_id="x", task=task)
     row = soon(minutes=10, grace_seconds=120)
     follow_schedules()
     assert the_wish(pod).directive == "apply"
@@ -288,8 +291,8 @@ def test_shortly_before_the_freeze_applies_are_interrupted_once(admin, pod):
     assert Event.objects.filter(kind="lease.frozen").count() == 1
     outcomes.finish_apply(lease_id=lease.pk, epoch=lease.epoch, pod=pod, report=Report("cancelled"))
     task.refresh_from_db()
-    assert task.status == Status.INTERRUPTED
-    assert "stopped cleanly" in task.error
+    assert task.status == (Status.INTERRUPTED if locked else Status.FAILED)
+    assert ("stopped cleanly" if locked else "Nothing was applied") in task.error
 
 
 def test_an_override_reopens_and_the_freeze_comes_back_when_it_expires(pool, pod):

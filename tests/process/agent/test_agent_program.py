@@ -150,7 +150,7 @@ def test_a_plan_confirmed_while_its_agent_is_down_is_applied_from_its_directory(
     agent.program.start()
     site.wait(task, "applied")
     assert task.apply_path == "kept", task.apply_path_reason
-    assert "only when it was confirmed" in task.apply_path_reason
+    assert "confirmed before anything could be held" in task.apply_path_reason
     assert counter.lines == ["counted"]
 
 

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,9 +48,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_plan_on_a_full_disk_fails_and_is_never_shown_as_a_plan(
-    small_disk: Path, start_platform: StartPlatform, counter: Counter
+    small_disk: Path,
+    start_platform: StartPlatform,
+    counter: Counter,
+    settings: Any,
 ) -> None:
-    platform = start_platform(work_directory=str(small_disk))
+    """Agents with so little room are given no work otherwise; here and in the server."""
+    settings.SLIPWAY = replace(settings.SLIPWAY, disk_free_bytes_min=0)
+    platform = start_platform(work_directory=str(small_disk), disk_free_bytes_min="0")
     platform.work = small_disk
     platform.start_agent()
     site = platform.site(counting(counter))

@@ -18,7 +18,7 @@ _AGENT_REQUESTS = {
     "plan text": ("PUT", "/artifacts/plan_text"),
     "progress": ("POST", "/progress"),
     "finish": ("POST", "/finish"),
-    "warm-up": ("POST", "/warmup$"),
+    "warm-up": ("POST", "/warmup"),
     "permit": ("POST", "/permit"),
     "apply log": ("PUT", "/log.*phase=apply"),
 }

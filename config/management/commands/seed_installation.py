@@ -16,6 +16,8 @@ from tasks_app.services.workspaces import default_project
 #: Where the platform's launcher puts the password; never on a command line, where all see it.
 PASSWORD_VARIABLE = "SLIPWAY_ADMIN_PASSWORD"
 TOKEN_LIFE = timedelta(days=1)
+#: A "pod" is a process on this machine, which is somebody's own.
+_LAPTOP_PODS = 2
 
 
 class Command(BaseCommand):
@@ -41,6 +43,7 @@ class Command(BaseCommand):
         pool = default_pool()
         if pool.kind == PoolKind.STATIC and not pool.pods.exists():
             pool.kind = PoolKind.LOCAL
-            pool.save(update_fields=["kind"])
+            pool.max_pods = _LAPTOP_PODS
+            pool.save(update_fields=["kind", "max_pods"])
         _, token = AuthToken.objects.create(user=user, expiry=TOKEN_LIFE)
         self.stdout.write(json.dumps({"username": user.username, "token": token}))

@@ -36,6 +36,8 @@ from agents_app.schema import (
 
 log = logging.getLogger("agent.client")
 
+_jitter = random.Random()
+
 _PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.1, 5.0
 #: After a 401 that a new registration did not cure.
 _UNWELCOME_SECONDS = 5.0
@@ -281,7 +283,7 @@ def _timeout(read: float) -> httpx.Timeout:
 def _pause(attempt: int) -> float:
     """Return how long to wait after a failed attempt: growing, and scattered."""
     longest = min(_PAUSE_SECONDS * 2.0 ** (attempt - 1), _PAUSE_SECONDS_MAX)
-    return longest * random.uniform(0.5, 1.0)
+    return longest * _jitter.uniform(0.5, 1.0)
 
 
 def _retry_after(response: httpx.Response) -> float:

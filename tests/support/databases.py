@@ -12,7 +12,7 @@ from psycopg import sql
 
 def copy_database(name: str) -> None:
     """Copy the test's database to one called ``name``; nobody else may be connected."""
-    _run([_COPY.format(sql.Identifier(name), sql.Identifier(_own()))])
+    _run([_COPY.format(_copy(name), sql.Identifier(_own()))])
 
 
 def restore_database(name: str) -> None:
@@ -21,7 +21,7 @@ def restore_database(name: str) -> None:
     _run(
         [
             sql.SQL("DROP DATABASE {} WITH (FORCE)").format(own),
-            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), own),
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(_copy(name), own),
         ]
     )
 
@@ -32,6 +32,11 @@ _COPY = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
 def _own() -> str:
     name: str = connection.settings_dict["NAME"]
     return name
+
+
+def _copy(name: str) -> sql.Identifier:
+    """Several workers may have one of that name."""
+    return sql.Identifier(f"{_own()}_{name}")
 
 
 def _run(statements: list[sql.Composed]) -> None:

@@ -288,7 +288,9 @@ def _waiting(actor: Actor, workspace: Workspace) -> Task:
 def _failed_warm_up(task: Task) -> None:
     """Let the agent of a waiting plan find its directory damaged, and give its slot back."""
     lease = lease_of(task)
-    report(lease, ready=False, reason="The work directory was changed: main.tf differs.")
+    # For good: else the next slot that becomes free is used for another attempt.
+    reason = "The work directory was changed: main.tf differs."
+    report(lease, ready=False, reason=reason, permanent=True)
     lease.refresh_from_db()
     end(lease, actor=Actor.agent(lease.slot.pod.agent_id), reason="the agent let go")
 

@@ -94,10 +94,12 @@ def test_what_an_unfinished_task_wrote_or_was_planned_on_stays(keep):
 
 def planned(status):
     task = make_waiting_task()
+    former = Plan.objects.values_list("bundle", flat=True).get(task=task)
     stored = {
         name: blobs.store([name.encode()], Blob.Retention.PLAN) for name in ("bundle", "json")
     }
     Plan.objects.filter(task=task).update(**stored, created_at=LONG_AGO)
+    Blob.objects.filter(pk=former).delete()
     LeaseArtifact.objects.create(lease=task.leases.get(), kind="plan_json", blob=stored["json"])
     Task.objects.filter(pk=task.pk).update(status=status, finished_at=LONG_AGO)
     return task

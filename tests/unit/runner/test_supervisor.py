@@ -104,8 +104,8 @@ def test_without_room_for_the_status_the_parent_still_knows(start: Start) -> Non
 
 def test_one_signal_in_a_life_and_to_the_command_alone(start: Start) -> None:
     running = start(
-        "trap 'echo int' INT; (trap 'echo child int' INT; sleep 0.6) & "
-        "echo ready; n=0; while [ $n -lt 40 ]; do n=$((n+1)); sleep 0.01; done; wait"
+        "trap 'echo int; n=1990' INT; (trap 'echo child int' INT; sleep 0.6) & "
+        "echo ready; n=0; while [ $n -lt 2000 ]; do n=$((n+1)); sleep 0.01; done; wait"
     )
     _until(lambda: running.stdout.read_text() == "ready\n")
     running.interrupt()

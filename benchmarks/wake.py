@@ -99,8 +99,8 @@ class IdleAgent:
                 deleted_directories=[],
                 providers=[],
                 engines=[_ENGINE],
-                disk_total_bytes=1,
-                disk_free_bytes=1,
+                disk_total_bytes=1 << 40,
+                disk_free_bytes=1 << 40,
                 draining=False,
             )
             await self._post("heartbeat", request, self._registered.agent_token)

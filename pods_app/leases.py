@@ -166,7 +166,8 @@ def hold(lease: Lease) -> None:
 
     The plan's job is not that of the apply: the agent gets another.
     """
-    _advance(lease, [LeasePhase.PLAN], LeasePhase.HOLD, environment_digest="")
+    if _advance(lease, [LeasePhase.PLAN], LeasePhase.HOLD, environment_digest=""):
+        notify_agent(lease.slot.pod.agent_id)
 
 
 def warmed(lease: Lease) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agents_app.runner.engines import discover
+from agents_app.runner.errors import EngineMissing
 from agents_app.runner.providers import read_lock
 from benchmarks.kinds import Kind
 from benchmarks.result import CannotMeasure
@@ -39,6 +43,40 @@ class Confirmed:
     begun: float
     start: Start
     seen: float  # its end was visible over the API
+
+
+@dataclass
+class Samples:
+    """Milliseconds from the confirmation by way, of one kind of provider."""
+
+    started: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    first_action: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    visible: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    lock_file_hashes: str = ""
+
+    def add(self, way: str, apply: Confirmed) -> None:
+        for values, moment in (
+            (self.started, apply.start.process),
+            (self.first_action, apply.start.first_action),
+            (self.visible, apply.seen),
+        ):
+            values[way].append((moment - apply.begun) * 1000)
+
+    def median(self, way: str) -> float:
+        """Return the median to the first action."""
+        return statistics.median(self.first_action[way])
+
+
+def engine_command() -> tuple[str, ...]:
+    """Return the command of the engine that agents of this machine use.
+
+    Raises:
+        CannotMeasure: there is none.
+    """
+    try:
+        return discover()[0].command
+    except EngineMissing as error:
+        raise CannotMeasure(str(error)) from error
 
 
 class Bench:

@@ -17,18 +17,15 @@ hand when the process is started. It ends at the time that Terraform itself writ
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents_app.runner.engines import discover
-from agents_app.runner.errors import EngineMissing
 from benchmarks import waiting
-from benchmarks.bench import Bench, Confirmed, seconds
+from benchmarks.bench import Bench, Confirmed, Samples, engine_command, seconds
 from benchmarks.harness import running_platform, say
 from benchmarks.kinds import KINDS, Kind, zipped_mirror
-from benchmarks.result import Bar, CannotMeasure, Result, percentile
+from benchmarks.result import Bar, Result, percentile
 from config.demo import Api
 
 RUNS = 30
@@ -38,25 +35,10 @@ HELD_TO_REBUILT, KEPT_TO_REBUILT = 0.02, 0.15
 
 
 @dataclass
-class Samples:
-    """Milliseconds by way, of one kind of provider."""
+class PathSamples(Samples):
+    """Also how long its plans took."""
 
-    started: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    first_action: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    visible: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     planned: list[float] = field(default_factory=list)
-    lock_file_hashes: str = ""
-
-    def add(self, way: str, apply: Confirmed) -> None:
-        for values, moment in (
-            (self.started, apply.start.process),
-            (self.first_action, apply.start.first_action),
-            (self.visible, apply.seen),
-        ):
-            values[way].append((moment - apply.begun) * 1000)
-
-    def median(self, way: str) -> float:
-        return statistics.median(self.first_action[way])
 
     def p99(self, way: str) -> float:
         return percentile(self.first_action[way], 99)
@@ -80,12 +62,9 @@ class Samples:
 
 def run(runs: int) -> Result:
     """Measure every kind of provider, the ways in turn."""
-    try:
-        command = discover()[0].command
-    except EngineMissing as error:
-        raise CannotMeasure(str(error)) from error
+    command = engine_command()
     mirror = zipped_mirror()
-    samples: dict[str, Samples] = {}
+    samples: dict[str, PathSamples] = {}
     with (
         running_platform(SLIPWAY_PROVIDER_MIRROR=str(mirror)) as platform,
         Api(platform) as api,
@@ -93,8 +72,8 @@ def run(runs: int) -> Result:
         for kind in KINDS:
             say(f"Measuring with {kind.about}")
             bench = Bench(platform, api, kind)
-            found = samples[kind.name] = Samples()
-            _held(bench, Samples())  # fills caches, and is not counted
+            found = samples[kind.name] = PathSamples()
+            _held(bench, PathSamples())  # fills caches, and is not counted
             for number in range(runs):
                 say(f"  run {number + 1} of {runs}")
                 found.add("by_hand", _by_hand(bench, found, command))
@@ -105,51 +84,51 @@ def run(runs: int) -> Result:
     return _judge(runs, samples)
 
 
-def _planned(bench: Bench, samples: Samples) -> dict[str, Any]:
+def _planned(bench: Bench, samples: PathSamples) -> dict[str, Any]:
     task = bench.plan()
     took = seconds(task["planned_at"]) - seconds(task["created_at"])
     samples.planned.append(took * 1000)
     return task
 
 
-def _by_hand(bench: Bench, samples: Samples, command: tuple[str, ...]) -> Confirmed:
+def _by_hand(bench: Bench, samples: PathSamples, command: tuple[str, ...]) -> Confirmed:
     task = _planned(bench, samples)
     waiting.wait_until_held(task)
     return bench.by_hand(task, command)
 
 
-def _held(bench: Bench, samples: Samples) -> Confirmed:
+def _held(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
     waiting.wait_until_held(task)
     return bench.confirmed(task, "held")
 
 
-def _kept(bench: Bench, samples: Samples) -> Confirmed:
+def _kept(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
     waiting.kill_held(bench, task)
     return bench.confirmed(task, "kept")
 
 
-def _warmed(bench: Bench, samples: Samples) -> Confirmed:
+def _warmed(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
     waiting.restored_elsewhere(bench, task)
     waiting.kill_held(bench, task)
     return bench.confirmed(task, "warmed")
 
 
-def _normal(bench: Bench, samples: Samples) -> Confirmed:
+def _normal(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
     waiting.cool(bench, task, mirror=False)
     return bench.confirmed(task, "normal")
 
 
-def _rebuilt(bench: Bench, samples: Samples) -> Confirmed:
+def _rebuilt(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
     waiting.cool(bench, task, mirror=True)
     return bench.confirmed(task, "normal")
 
 
-_WAYS: dict[str, Callable[[Bench, Samples], Confirmed]] = {
+_WAYS: dict[str, Callable[[Bench, PathSamples], Confirmed]] = {
     "held": _held,
     "kept": _kept,
     "warmed": _warmed,
@@ -159,7 +138,7 @@ _WAYS: dict[str, Callable[[Bench, Samples], Confirmed]] = {
 _FAST = ("held", "kept", "warmed")
 
 
-def _judge(runs: int, samples: dict[str, Samples]) -> Result:
+def _judge(runs: int, samples: dict[str, PathSamples]) -> Result:
     figures: dict[str, Any] = {}
     for kind in KINDS:
         figures[kind.name] = samples[kind.name].figures()
@@ -182,7 +161,7 @@ def _judge(runs: int, samples: dict[str, Samples]) -> Result:
     return Result(name="confirm", runs=runs, figures=figures, bars=bars)
 
 
-def _ratio(found: Samples, way: str, other: str) -> float:
+def _ratio(found: PathSamples, way: str, other: str) -> float:
     return round(found.median(way) / found.median(other), 3)
 
 

@@ -19,54 +19,21 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
-from agents_app.runner.engines import discover
-from agents_app.runner.errors import EngineMissing
-from benchmarks.bench import Bench, Confirmed
+from benchmarks.bench import Bench, Samples, engine_command
 from benchmarks.harness import running_platform, say
 from benchmarks.kinds import KINDS, Kind, zipped_mirror
-from benchmarks.result import Bar, CannotMeasure, Result
+from benchmarks.result import Bar, Result
 from config.demo import Api
 
 RUNS = 7
 LARGE_RATIO, SMALL_MS, REBUILT_RATIO = 1.2, 60.0, 0.15
 
 
-@dataclass
-class Samples:
-    """Milliseconds by way, of one kind of provider."""
-
-    process: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    first_action: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    lock_file_hashes: str = ""
-
-    def add(self, way: str, apply: Confirmed) -> None:
-        self.process[way].append((apply.start.process - apply.begun) * 1000)
-        self.first_action[way].append((apply.start.first_action - apply.begun) * 1000)
-
-    def median(self, way: str) -> float:
-        return statistics.median(self.first_action[way])
-
-    def figures(self) -> dict[str, Any]:
-        return {
-            way: {
-                "process_ms": round(statistics.median(self.process[way]), 1),
-                "first_action_ms": round(self.median(way), 1),
-                "first_action_max_ms": round(max(self.first_action[way]), 1),
-            }
-            for way in self.first_action
-        }
-
-
 def run(runs: int) -> Result:
     """Measure every kind of provider, the ways in turn."""
-    try:
-        command = discover()[0].command
-    except EngineMissing as error:
-        raise CannotMeasure(str(error)) from error
+    command = engine_command()
     mirror = zipped_mirror()
     samples: dict[str, Samples] = {}
     with (
@@ -100,13 +67,24 @@ def _turn(bench: Bench, kind: Kind, samples: Samples, command: tuple[str, ...]) 
         samples.add("rebuilt", bench.confirmed(task, "normal"))
 
 
+def _figures(samples: Samples) -> dict[str, Any]:
+    return {
+        way: {
+            "process_ms": round(statistics.median(samples.started[way]), 1),
+            "first_action_ms": round(samples.median(way), 1),
+            "first_action_max_ms": round(max(samples.first_action[way]), 1),
+        }
+        for way in samples.first_action
+    }
+
+
 def _judge(runs: int, samples: dict[str, Samples]) -> Result:
     bars = []
     figures: dict[str, Any] = {}
     for kind in KINDS:
         found = samples[kind.name]
         by_hand, kept = found.median("by_hand"), found.median("kept")
-        figures[kind.name] = found.figures() | {
+        figures[kind.name] = _figures(found) | {
             "kept_to_by_hand": round(kept / by_hand, 2),
             "lock_file_hashes": found.lock_file_hashes,
         }

@@ -17,8 +17,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Q
-from django.db.models.expressions import ExpressionWrapper
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models.expressions import Expression, ExpressionWrapper
 from django.db.models.fields import BooleanField
 
 from pods_app import free_disk, waiting
@@ -58,6 +58,22 @@ class Entry:
     pool_id: UUID
     late: bool
     lease: tuple[str, str, str] | None = None  # phase, state, phase of the pod
+
+    @classmethod
+    def read(cls, tasks: QuerySet[Task], late: Expression) -> list[Entry]:
+        """Return tasks in their order, whose ``late`` is that expression, without their leases."""
+        rows = tasks.annotate(late=late).values_list(
+            "pk",
+            "status",
+            "type",
+            "workspace_id",
+            "engine",
+            "engine_version",
+            "waiting_reason",
+            "placement__pool_id",
+            "late",
+        )
+        return [cls(*row) for row in rows]
 
 
 @dataclass
@@ -179,23 +195,8 @@ def _entries(pool_ids: set[UUID] | None = None) -> list[Entry]:
     late = ExpressionWrapper(
         Q(created_at__lt=ClockTimestamp() - patience), output_field=BooleanField()
     )
-    entries = [
-        Entry(*row)
-        for row in startable_order()
-        .filter(Q() if pool_ids is None else Q(placement__pool__in=pool_ids))
-        .annotate(late=late)
-        .values_list(
-            "pk",
-            "status",
-            "type",
-            "workspace_id",
-            "engine",
-            "engine_version",
-            "waiting_reason",
-            "placement__pool_id",
-            "late",
-        )
-    ]
+    chosen = Q() if pool_ids is None else Q(placement__pool__in=pool_ids)
+    entries = Entry.read(startable_order().filter(chosen), late)
     leases = {
         task_id: (phase, state, pod_phase)
         for task_id, phase, state, pod_phase in unended()

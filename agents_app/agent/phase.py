@@ -86,7 +86,7 @@ class LeaseRuns:
             events: what a former agent process noted of it; then it is not run again.
             received: when the assignment came, monotonic.
         """
-        run_log = RunLog(self.journal.log_file(phase), secrets_of(job), self.log_bytes_max)
+        run_log = RunLog(self.journal.log_file(phase), secrets_of(job), self.machine.log_bytes_max)
         try:
             if not events:
                 self.acquire()
@@ -105,10 +105,6 @@ class LeaseRuns:
         else:
             run_log.close()
             note_outcome(self.journal, phase, outcome, run)
-
-    @property
-    def log_bytes_max(self) -> int:
-        return self.machine.log_bytes_max
 
     def new_run(
         self, job: Job, run_log: RunLog, report: Callable[[Step], None], received: float

@@ -68,9 +68,8 @@ class Warming:
         self.drop("it is started again")
         self._ready = None
         leftovers.stop(self._runs.directory, self._runs.journal, kill=True)
-        run_log = RunLog(
-            self._runs.journal.log_file(Phase.WARMUP), secrets_of(job), self._runs.log_bytes_max
-        )
+        log_file = self._runs.journal.log_file(Phase.WARMUP)
+        run_log = RunLog(log_file, secrets_of(job), self._runs.machine.log_bytes_max)
         try:
             self._warm(job, run_log, received)
         finally:

@@ -86,17 +86,7 @@ def enter(pool_id: UUID, actor: Actor = FREEZE) -> bool:
     Once this has returned, nothing that saw the pool open can still start or get a permit:
     both hold the pool's row until their commit.
     """
-    with transaction.atomic():
-        pool = lock_pool(pool_id)
-        freeze = state_of(pool_id)
-        if pool.frozen or freeze.state != FreezeState.FROZEN:
-            return False
-        pool.frozen = True
-        pool.save(update_fields=["frozen"])
-        note(pool, FreezeState.FROZEN, freeze, actor)
-        record("pool.frozen", actor=actor, cause=freeze.reason, data={"pool": pool.name})
-        notify_controller()
-    return True
+    return _mark(pool_id, actor, frozen=True)
 
 
 def leave(pool_id: UUID, actor: Actor = FREEZE) -> bool:
@@ -104,15 +94,20 @@ def leave(pool_id: UUID, actor: Actor = FREEZE) -> bool:
 
     Its pods are made again by the next reconciliation, and what waits is warmed oldest first.
     """
+    return _mark(pool_id, actor, frozen=False)
+
+
+def _mark(pool_id: UUID, actor: Actor, *, frozen: bool) -> bool:
     with transaction.atomic():
         pool = lock_pool(pool_id)
         freeze = state_of(pool_id)
-        if not pool.frozen or freeze.state == FreezeState.FROZEN:
+        if pool.frozen == frozen or (freeze.state == FreezeState.FROZEN) != frozen:
             return False
-        pool.frozen = False
+        pool.frozen = frozen
         pool.save(update_fields=["frozen"])
-        note(pool, FreezeState.REOPENING, freeze, actor)
-        record("pool.unfrozen", actor=actor, cause=freeze.reason, data={"pool": pool.name})
+        note(pool, FreezeState.FROZEN if frozen else FreezeState.REOPENING, freeze, actor)
+        kind = "pool.frozen" if frozen else "pool.unfrozen"
+        record(kind, actor=actor, cause=freeze.reason, data={"pool": pool.name})
         notify_controller()
     return True
 

@@ -102,29 +102,9 @@ def due_for_warmup(pool_ids: Collection[UUID] | None) -> QuerySet[Task]:
 
 
 def _due(pool_ids: set[UUID] | None) -> list[Entry]:
-    tasks = (
-        due_for_warmup(pool_ids)
-        .annotate(
-            late=Value(False),
-            place=Window(RowNumber(), partition_by=F("placement__pool"), order_by="id"),
-        )
-        .filter(place__lte=_LOOKED_AT)
-        .order_by("id")
-    )
-    return [
-        Entry(*row)
-        for row in tasks.values_list(
-            "pk",
-            "status",
-            "type",
-            "workspace_id",
-            "engine",
-            "engine_version",
-            "waiting_reason",
-            "placement__pool_id",
-            "late",
-        )
-    ]
+    place = Window(RowNumber(), partition_by=F("placement__pool"), order_by="id")
+    oldest = due_for_warmup(pool_ids).annotate(place=place).filter(place__lte=_LOOKED_AT)
+    return Entry.read(oldest.order_by("id"), Value(False))
 
 
 def _begin(task_id: UUID) -> Lease | None:

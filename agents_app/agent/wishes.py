@@ -122,8 +122,10 @@ class Wishes:
     def hold(self) -> None:
         """The plan is reported, and only waits from now on."""
         with self._changed:
-            # Should the server want the apply already: as news, its job comes along.
-            self._known, self._digest = Directive.HOLD, ""
+            if self._job is None or self._job.plan is None:
+                # The job of the hold, or of an apply that is wanted already, comes as news; one
+                # that is here may be that of the plan, which a restarted agent gets again.
+                self._known, self._digest, self._job = Directive.HOLD, "", None
             if self._wish == Directive.PLAN:
                 self._wish = Directive.HOLD
             self._activity = Activity.HOLDING

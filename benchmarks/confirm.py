@@ -118,12 +118,14 @@ def _warmed(bench: Bench, samples: PathSamples) -> Confirmed:
 
 def _normal(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
+    waiting.wait_until_held(task)
     waiting.cool(bench, task, mirror=False)
     return bench.confirmed(task, "normal")
 
 
 def _rebuilt(bench: Bench, samples: PathSamples) -> Confirmed:
     task = _planned(bench, samples)
+    waiting.wait_until_held(task)
     waiting.cool(bench, task, mirror=True)
     return bench.confirmed(task, "normal")
 

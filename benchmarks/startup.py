@@ -17,10 +17,10 @@ first `apply_start` message.
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from typing import Any
 
+from benchmarks import waiting
 from benchmarks.bench import Bench, Samples, engine_command
 from benchmarks.harness import running_platform, say
 from benchmarks.kinds import KINDS, Kind, zipped_mirror
@@ -58,12 +58,11 @@ def _turn(bench: Bench, kind: Kind, samples: Samples, command: tuple[str, ...]) 
     samples.add("by_hand", bench.by_hand(bench.plan(), command))
     samples.add("kept", bench.confirmed(bench.plan(), "kept"))
     task = bench.plan()
-    shutil.rmtree(bench.directory(task))
+    waiting.cool(bench, task, mirror=False)
     samples.add("normal", bench.confirmed(task, "normal"))
     if kind.provider:
         task = bench.plan()
-        shutil.rmtree(bench.directory(task))
-        bench.remove_mirror()
+        waiting.cool(bench, task, mirror=True)
         samples.add("rebuilt", bench.confirmed(task, "normal"))
 
 

@@ -62,7 +62,6 @@ def cool(bench: Bench, task: dict[str, Any], *, mirror: bool) -> None:
     from tasks_app.models import Task
     from tasks_app.models.base import ClockTimestamp
 
-    wait_until_held(task)
     Task.objects.filter(pk=UUID(task["id"])).update(keep_warm_until=ClockTimestamp())
     leases = Lease.objects.filter(task=task["id"], ended_at=None)
     wait(lambda: not leases.exists(), "the plan is kept warm")

@@ -17,7 +17,6 @@ of `locking.py`; the caller holds the task's row.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
 from uuid import UUID
 
@@ -42,15 +41,6 @@ FINISHED = "the agent finished"
 
 #: A lease ended and its slot is free. Sent inside the transaction. Arguments: lease.
 lease_ended = Signal()
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the server wants of a lease now; ``directive`` is a value of schema.Directive."""
-
-    lease: Lease
-    directive: str
-    keep_directory: bool
 
 
 def unended(queryset: QuerySet[Lease] | None = None) -> QuerySet[Lease]:
@@ -301,33 +291,6 @@ def _repair(slot_id: int, lease_id: UUID | None) -> bool:
     return True
 
 
-_OCCUPIED = """
-SELECT EXISTS (
-    SELECT FROM pods_app_lease lease JOIN pods_app_podslot slot ON slot.id = lease.slot_id
-    WHERE slot.pod_id = %s AND lease.state <> 'ended'
-)
-"""
-
-
-def _is_occupied(pod: ManagedPod) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(_OCCUPIED, [pod.pk])
-        return bool(cursor.fetchone()[0])
-
-
-def wishes(pod: ManagedPod) -> list[Wish]:
-    """Return what the server wants of every lease of a pod, oldest first."""
-    if not _is_occupied(pod):
-        return []  # most polls, of idle agents
-    leases = (
-        unended()
-        .filter(slot__pod=pod)
-        .select_related("task__workspace__project", "slot")
-        .order_by("id")
-    )
-    return [Wish(lease, _directive(lease), lease.keep_directory) for lease in leases]
-
-
 def freeze(lease: Lease, *, actor: Actor, reason: str) -> bool:
     """A freeze stops this lease's apply: note since when, and wake its agent.
 
@@ -341,20 +304,6 @@ def freeze(lease: Lease, *, actor: Actor, reason: str) -> bool:
         record("lease.frozen", actor=actor, task=lease.task, lease=lease, cause=reason)
         notify_agent(lease.slot.pod.agent_id)
     return bool(noted)
-
-
-def _directive(lease: Lease) -> str:
-    if lease.frozen_at and lease.task.status == Status.INTERRUPTED:
-        return "kill"
-    if lease.frozen_at and lease.task.status == Status.APPLYING:
-        return "cancel"
-    if lease.state == LeaseState.ENDING:
-        return "end"
-    if lease.phase not in RESERVING and lease.task.kill_requested_at:
-        return "kill"
-    if lease.phase not in RESERVING and lease.task.cancel_requested_at:
-        return "cancel"
-    return lease.phase
 
 
 def outdate(lease: Lease, environment_digest: str) -> bool:

@@ -15,6 +15,7 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput
 from tasks_app.models import Project
 from tasks_app.permissions import Action, require
+from tasks_app.signals import given_changed
 from tasks_app.transitions import record
 
 #: What decides how a pod in a cluster looks.
@@ -77,6 +78,7 @@ def _saved(
             if projects is not None:
                 pool.projects.set(projects)
             record(kind, actor=actor, data={"pool": pool.name, "changed": sorted(fields)})
+            given_changed.send(sender=Pool)
     except IntegrityError:
         raise Conflict(f"The name “{pool.name}” is taken; choose another.", field="name") from None
     return pool
@@ -118,3 +120,4 @@ def delete_pool_credential(*, actor: Actor, credential: PoolCredential) -> None:
             data={"pool": credential.pool.name, "host": credential.host},
         )
         credential.delete()
+        given_changed.send(sender=PoolCredential)

@@ -28,6 +28,7 @@ from tasks_app.models import Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
 from tasks_app.services.credentials import check_credential
+from tasks_app.signals import given_changed
 from tasks_app.transitions import record
 
 
@@ -226,6 +227,7 @@ def set_pool_credential(
             },
         )
         record("pool.credential_set", actor=actor, data={"pool": pool.name, "host": host})
+        given_changed.send(sender=PoolCredential)
     return row
 
 

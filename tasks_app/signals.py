@@ -12,3 +12,5 @@ cancel_requested = Signal()
 state_unlocked_by_force = Signal()
 #: A plan's warm-up shall be tried now. Arguments: task.
 warmup_wanted = Signal()
+#: What runs are given beside their plan changed, variables or credentials. No arguments.
+given_changed = Signal()

@@ -31,7 +31,8 @@ class Wishes:
         self._wish: Directive | None = None
         self._known: Directive | None = None
         self._digest = ""  # of the environment of the newest job
-        self._job: Job | None = None
+        self._job: Job | None = None  # to be taken up
+        self._given: Job | None = None  # the newest, taken up or not
         self._keep = True
         self._named = True
         self._received = time.monotonic()
@@ -43,7 +44,8 @@ class Wishes:
     def assign(self, assignment: Assignment) -> None:
         """Take over what the server wants now."""
         with self._changed:
-            if self._known != assignment.directive:
+            news = self._known != assignment.directive
+            if news:
                 self._received = time.monotonic()
                 log.info("lease %s: %s", self._lease_id, assignment.directive)
             self._wish = self._known = assignment.directive
@@ -52,7 +54,13 @@ class Wishes:
             self._keep = assignment.keep_directory
             self._named = True
             if assignment.job is not None:
-                self._job, self._digest = assignment.job, assignment.job.environment_digest
+                self._job = self._given = assignment.job
+                self._digest = assignment.job.environment_digest
+            elif news and assignment.directive == Directive.APPLY:
+                if self._given is not None and self._given.plan is not None:
+                    self._job = self._given  # the hold's
+                else:
+                    self._known = None  # asked for again, it comes with its job
             self._changed.notify_all()
 
     def unlisted(self) -> None:
@@ -125,7 +133,8 @@ class Wishes:
             if self._job is None or self._job.plan is None:
                 # The job of the hold, or of an apply that is wanted already, comes as news; one
                 # that is here may be that of the plan, which a restarted agent gets again.
-                self._known, self._digest, self._job = Directive.HOLD, "", None
+                self._known, self._digest = Directive.HOLD, ""
+                self._job = self._given = None
             if self._wish == Directive.PLAN:
                 self._wish = Directive.HOLD
             self._activity = Activity.HOLDING

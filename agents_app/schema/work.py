@@ -79,7 +79,8 @@ class Job(Message):
 
 class Assignment(Message):
     """The server's wish for one lease. ``job`` comes with what has something to run: all but
-    ``end``; an agent that restarted needs it to stop a run, too."""
+    ``end``, and the apply of a hold whose job the agent has, which is the same; an agent that
+    restarted needs it to stop a run, too."""
 
     lease_id: UUID
     epoch: int

@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
+from typing import Any
 from uuid import UUID
+
+from django.conf import settings
 
 from pods_app.leases import outdate
 from pods_app.models import Lease, Pool, PoolCredential
 from pods_app.states import RESERVING, LeaseState
+from tasks_app.after_commit import after_commit
 from tasks_app.models.project import AbstractCredential
 from tasks_app.services.given import credentials_of, given_versions
 
@@ -21,7 +25,7 @@ from tasks_app.services.given import credentials_of, given_versions
 def environment_digest(
     pool: Pool, versions: Iterable[UUID], credentials: Iterable[AbstractCredential]
 ) -> str:
-    """Return the SHA-256 of what a run is given beside its plan and its state password.
+    """Return the SHA-256 of what a run is given beside its plan: its state password is made for it.
 
     Args:
         versions: of its variables.
@@ -29,6 +33,7 @@ def environment_digest(
     """
     rows = {(row.kind, row.host): row for row in credentials}
     given = [
+        settings.SLIPWAY.url,  # where its state is
         pool.proxy,
         pool.ca_bundle,
         sorted(map(str, versions)),
@@ -41,6 +46,11 @@ def _reference(row: AbstractCredential) -> list[str]:
     """Name a credential as it is now: each setting of its secret encrypts it anew."""
     secret = hashlib.sha256(bytes(row.secret_ciphertext)).hexdigest()
     return [row.kind, row.host, row.username, row.known_hosts, secret]
+
+
+def on_given_changed(sender: Any, **kwargs: Any) -> None:
+    """Whoever confirms after the change confirms what was started with it."""
+    after_commit(refresh_pass)
 
 
 def refresh_pass() -> int:

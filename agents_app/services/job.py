@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from agents_app.schema import (
     Variable,
 )
 from agents_app.services.holds import environment_digest
-from pods_app.models import Lease, Pool
+from pods_app.models import Lease, ManagedPod, Pool
 from pods_app.services import pool_credentials
 from pods_app.state_access import run_token
 from pods_app.states import RESERVING, LeasePhase
@@ -29,16 +29,16 @@ from tasks_app.services.variables import ResolvedVariable, task_variables
 STATE_USERNAME = "slipway"
 
 
-def jobs_for(leases: Iterable[Lease], pool: Pool) -> dict[UUID, Job]:
+def jobs_for(lease_ids: Collection[UUID], pod: ManagedPod) -> dict[UUID, Job]:
     """Return the jobs of leases by lease id; that of a warm-up or hold is that of its apply.
 
     Args:
-        leases: with ``task__workspace__project`` loaded.
-        pool: of the agent's pod; its proxy, CA bundle and credentials hold for every run.
+        pod: the agent's; its pool's proxy, CA bundle and credentials hold for every run.
     """
-    leases = list(leases)
-    if not leases:
+    if not lease_ids:
         return {}
+    leases = list(Lease.objects.filter(pk__in=lease_ids).select_related("task__workspace__project"))
+    pool = pod.pool
     digests = dict(
         ConfigurationVersion.objects.filter(
             pk__in=[lease.task.configuration_id for lease in leases]

@@ -8,10 +8,9 @@ from uuid import UUID
 from agents_app.schema import Assignment, Directive, KnownAssignment, WorkReply, WorkRequest
 from agents_app.services.job import jobs_for
 from agents_app.tokens import Caller
-from pods_app.leases import Wish, mark_delivered, wishes
+from pods_app.leases import mark_delivered
+from pods_app.wishes import Wish, wishes
 
-#: To stop a run, an agent that restarted must know its secrets: they are taken out of its log.
-_NEEDS_JOB = set(Directive) - {Directive.END}
 #: What the agent has must be what the server would give it now.
 _NEEDS_PRESENT_JOB = {Directive.WARMUP, Directive.HOLD}
 
@@ -19,7 +18,8 @@ _NEEDS_PRESENT_JOB = {Directive.WARMUP, Directive.HOLD}
 def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply | None:
     """Return the server's wishes if they differ from what the agent knows, else None.
 
-    An assignment the agent knows already comes without its job: the agent has it.
+    An assignment the agent knows already comes without its job: the agent has it. So does the
+    apply of a hold whose job it has.
 
     Args:
         last: answer in any case; the poll is over.
@@ -29,20 +29,26 @@ def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply 
     fresh = [wish for wish in wanted if not _up_to_date(wish, known.get(_of(wish)))]
     if not last and not fresh and not _differs(wanted, message.known):
         return None
-    jobs = jobs_for([wish.lease for wish in fresh if wish.directive in _NEEDS_JOB], caller.pod.pool)
-    digests = {
-        wish.lease: job.environment_digest if (job := jobs.get(wish.lease.pk)) else None
-        for wish in fresh
+    had = {
+        entry.lease_id: entry.environment_digest
+        for entry in message.known
+        if entry.directive in _NEEDS_PRESENT_JOB
     }
-    if digests:
-        mark_delivered(digests)
+    jobs = jobs_for([wish.lease.pk for wish in fresh if _needs_job(wish, had)], caller.pod)
+    if fresh:
+        mark_delivered(
+            {
+                wish.lease: job.environment_digest if (job := jobs.get(wish.lease.pk)) else None
+                for wish in fresh
+            }
+        )
     return WorkReply(
         assignments=[
             Assignment(
                 lease_id=wish.lease.pk,
                 epoch=wish.lease.epoch,
                 task_id=wish.lease.task_id,
-                workspace_id=wish.lease.task.workspace_id,
+                workspace_id=wish.workspace_id,
                 directive=Directive(wish.directive),
                 keep_directory=wish.keep_directory,
                 job=jobs.get(wish.lease.pk),
@@ -58,6 +64,19 @@ def _up_to_date(wish: Wish, known: KnownAssignment | None) -> bool:
         return known is not None
     present = wish.lease.environment_digest
     return bool(present) and known.environment_digest == present
+
+
+def _needs_job(wish: Wish, had: dict[UUID, str]) -> bool:
+    """To stop a run, an agent that restarted must know its secrets: they are taken out of its log.
+
+    Args:
+        had: the digests of the jobs that the agent has for holds, by lease.
+    """
+    if wish.directive == Directive.APPLY:
+        # What changes a hold's job outdates its digest before it takes effect (`services.holds`).
+        present = wish.lease.environment_digest
+        return not present or had.get(wish.lease.pk) != present
+    return wish.directive != Directive.END
 
 
 def _key(entry: KnownAssignment) -> tuple[UUID, int, str]:

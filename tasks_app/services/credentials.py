@@ -12,6 +12,7 @@ from tasks_app.keyring import keyring
 from tasks_app.models import Project, ProjectCredential
 from tasks_app.permissions import Action, require
 from tasks_app.redaction import SECRET_LENGTH_MIN
+from tasks_app.signals import given_changed
 from tasks_app.transitions import record
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
@@ -83,6 +84,7 @@ def set_credential(
             actor=actor,
             data={"project": project.name, "kind": kind, "host": host},
         )
+        given_changed.send(sender=ProjectCredential)
     return row
 
 
@@ -100,6 +102,7 @@ def delete_credential(*, actor: Actor, credential: ProjectCredential) -> None:
             data={"project": credential.project.name, "host": credential.host},
         )
         credential.delete()
+        given_changed.send(sender=ProjectCredential)
 
 
 def project_credentials(project: Project) -> list[tuple[ProjectCredential, str]]:

@@ -19,6 +19,7 @@ from tasks_app.models import Project, Task, TaskVariable, Variable, VariableVers
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, require
 from tasks_app.redaction import SECRET_LENGTH_MIN, secrets_in
+from tasks_app.signals import given_changed
 from tasks_app.transitions import record
 
 _TERRAFORM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -92,6 +93,7 @@ def set_variable(
             workspace=workspace,
             data={"key": key, "version": last + 1, **_where(variable)},
         )
+        given_changed.send(sender=Variable)
     return variable
 
 
@@ -195,6 +197,7 @@ def delete_variable(*, actor: Actor, variable: Variable) -> None:
             workspace=variable.workspace,
             data={"key": variable.key, **_where(variable)},
         )
+        given_changed.send(sender=Variable)
 
 
 def _in_scope(workspace: Workspace, path: str = "") -> Q:

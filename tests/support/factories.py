@@ -9,9 +9,10 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 
 from pods_app import outcomes, permits
-from pods_app.leases import mark_delivered, wishes
+from pods_app.leases import mark_delivered
 from pods_app.models import Lease, ManagedPod, Pool
 from pods_app.registration import register_pod
+from pods_app.wishes import wishes
 from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.models import Blob, ConfigurationVersion, Project, RoleAssignment, Task, Workspace

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agents_app.services import holds
 from agents_app.services.holds import refresh_pass
 from pods_app.controller import controller_pass
 from pods_app.models import Lease
@@ -13,7 +14,7 @@ from tasks_app.services.credentials import set_credential
 from tasks_app.services.logs import read_log
 from tasks_app.services.tasks import confirm_task
 from tasks_app.services.variables import set_variable
-from tests.support.factories import make_task, make_workspace
+from tests.support.factories import PLAN_HASH, make_task, make_workspace
 from tests.support.warmups import let_go, state_of
 
 HOST = "git.example.com"
@@ -91,7 +92,7 @@ def another_proxy(workspace, admin, pool):
 def test_what_changes_gives_the_hold_another_job(agent, task, workspace, admin, pool, change):
     before = job(agent)
     change(workspace, admin, pool)
-    assert refresh_pass() == 1
+    assert agent.lease.environment_digest not in ("", before["environment_digest"]), "at once"
     after = job(agent)
     assert after["environment_digest"] != before["environment_digest"]
     assert agent.lease.environment_digest == after["environment_digest"]
@@ -133,11 +134,56 @@ def test_the_comparison_takes_a_constant_number_of_queries(
         refresh_pass()
 
 
-def test_the_controller_compares(agent, task, admin):
+def test_the_controller_compares(agent, task, admin, monkeypatch):
     before = job(agent)["environment_digest"]
+    monkeypatch.setattr(holds, "after_commit", lambda *args: None)  # killed right after
     a_new_variable(None, admin, None)
+    assert agent.lease.environment_digest == before
     controller_pass()
     assert agent.lease.environment_digest not in ("", before)
+
+
+def known(lease, directive, digest):
+    return {
+        "lease_id": str(lease.pk),
+        "epoch": lease.epoch,
+        "directive": directive,
+        "environment_digest": digest,
+    }
+
+
+def confirmed(agent, task, admin, directive="hold", digest=None):
+    """Confirm, and return the assignment that an agent gets which has the hold's job."""
+    given = job(agent)["environment_digest"]
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    here = [known(agent.lease, directive, given if digest is None else digest)]
+    (assignment,) = agent.work(known=here).json["assignments"]
+    assert (assignment["directive"], agent.lease.delivered_at is None) == ("apply", False)
+    return assignment
+
+
+def test_an_apply_comes_without_the_job_that_its_agent_has(agent, task, admin):
+    assert confirmed(agent, task, admin)["job"] is None
+
+
+@pytest.mark.parametrize(
+    ("directive", "digest"), [("hold", ""), ("hold", "0" * 64), ("plan", None)]
+)
+def test_an_apply_comes_with_a_job_its_agent_has_not(agent, task, admin, directive, digest):
+    """That of the plan may have the same digest."""
+    assert confirmed(agent, task, admin, directive, digest)["job"]["plan"]
+
+
+def test_an_apply_comes_with_a_job_that_changed_before_the_confirmation(
+    agent, task, workspace, admin, pool
+):
+    given = job(agent)["environment_digest"]
+    a_new_variable(workspace, admin, pool)
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    here = [known(agent.lease, "hold", given)]
+    (assignment,) = agent.work(known=here).json["assignments"]
+    assert "t-123456" in [one["value"] for one in assignment["job"]["environment"]]
+    assert agent.lease.environment_digest == assignment["job"]["environment_digest"] != given
 
 
 # --- what an agent says of it -----------------------------------------------------------------

@@ -12,6 +12,7 @@ from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, Mana
 from pods_app.outcomes import Report
 from pods_app.services import lose_pod
 from pods_app.states import PoolKind
+from pods_app.wishes import wishes
 from tasks_app.actors import Actor
 from tasks_app.exceptions import StaleLease
 from tasks_app.models import Event, StateLock, Task
@@ -195,7 +196,7 @@ def test_agents_started_by_hand_are_told_to_kill_and_not_believed(admin, pool, s
     assert task.status == Status.INTERRUPTED and unconfirmed(pool) == 0
     pool.refresh_from_db()
     assert unconfirmed(pool) == 2, "not confirmed stopped"
-    directives = {wish.lease.task_id: wish.directive for wish in leases.wishes(static)}
+    directives = {wish.lease.task_id: wish.directive for wish in wishes(static)}
     assert directives == {task.pk: "kill", planning.pk: "end"}
     assert follow_schedules() == 0 and unconfirmed(pool) == 2
     outcomes.finish_apply(

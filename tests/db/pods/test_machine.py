@@ -26,6 +26,7 @@ from pods_app.models import ApplyPermit, Lease, PodSlot
 from pods_app.registration import heartbeat, register_pod, report_leases
 from pods_app.services import drain_if_free, lose_pod, undrain_pod
 from pods_app.warmups import expire_pass, warm_pass
+from pods_app.wishes import wishes
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app import blobs
 from tasks_app.actors import Actor
@@ -214,7 +215,7 @@ class Machine(Invariants, RuleBasedStateMachine):
     def work(self, pick):
         """The agent takes up what it is given, and lets go of what it is told to."""
         pod, has = self.pods[pick % 2], self.has[pick % 2]
-        for wish in leases.wishes(pod):
+        for wish in wishes(pod):
             if wish.directive == "end":
                 if not self._is_applying(wish.lease):
                     self._try(

@@ -17,6 +17,7 @@ from pods_app.services import (
     lose_pod,
     undrain_pod,
 )
+from pods_app.wishes import wishes
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app.actors import Actor
 from tasks_app.exceptions import SlipwayError
@@ -339,7 +340,7 @@ def test_no_deadlock_under_mixed_load(admin, pool):
             attempt(lambda pk=pk: cancel_task(actor=admin, task_id=pk))
 
     def agents():
-        for wish in [wish for pod in pods for wish in leases.wishes(pod)]:
+        for wish in [wish for pod in pods for wish in wishes(pod)]:
             lease = wish.lease
             if wish.directive == "end":
                 attempt(

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import threading
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from agents_app.agent.wishes import Wishes
-from agents_app.schema import Assignment, Directive
+from agents_app.schema import Assignment, Directive, Job, Phase
 from tests.support.agent_fakes import make_job
+
+
+def wish(lease_id: UUID, directive: Directive, job: Job | None = None) -> Assignment:
+    return Assignment(
+        lease_id=lease_id,
+        epoch=1,
+        task_id=job.task_id if job else uuid4(),
+        workspace_id=job.workspace_id if job else uuid4(),
+        directive=directive,
+        keep_directory=True,
+        job=job,
+    )
 
 
 def test_a_wish_that_is_repeated_does_not_put_off_the_look_at_what_lies_ready() -> None:
     """Each poll repeats it, sooner than a directory that lies ready is looked at."""
     lease_id = uuid4()
     wishes = Wishes(lease_id, 1)
-    wish = Assignment(
-        lease_id=lease_id,
-        epoch=1,
-        task_id=uuid4(),
-        workspace_id=uuid4(),
-        directive=Directive.HOLD,
-        keep_directory=True,
-        job=None,
-    )
     answers: list[object] = []
     asks = threading.Thread(
         target=lambda: answers.append(wishes.next(lambda phase: False, 0.2)), daemon=True
     )
     asks.start()
     for _ in range(200):
-        wishes.assign(wish)
+        wishes.assign(wish(lease_id, Directive.HOLD))
         asks.join(0.05)
         if not asks.is_alive():
             break
@@ -44,17 +47,34 @@ def test_the_job_of_a_plan_that_was_reported_is_not_that_of_its_hold(applies: bo
     lease_id = uuid4()
     wishes = Wishes(lease_id, 1)
     job = make_job(apply=applies)
-    wishes.assign(
-        Assignment(
-            lease_id=lease_id,
-            epoch=1,
-            task_id=job.task_id,
-            workspace_id=job.workspace_id,
-            directive=Directive.HOLD if applies else Directive.PLAN,
-            keep_directory=True,
-            job=job,
-        )
-    )
+    wishes.assign(wish(lease_id, Directive.HOLD if applies else Directive.PLAN, job))
     wishes.hold()
     expected = (Directive.HOLD, job) if applies else None
     assert wishes.next(lambda phase: True, 0.01) == expected
+
+
+def began_nothing(phase: Phase) -> bool:
+    return False
+
+
+def test_an_apply_without_a_job_has_that_of_its_hold_once() -> None:
+    lease_id, job = uuid4(), make_job(apply=True)
+    wishes = Wishes(lease_id, 1)
+    wishes.assign(wish(lease_id, Directive.HOLD, job))
+    assert wishes.next(began_nothing, 0.01) == (Directive.HOLD, job)
+    for _ in range(2):
+        wishes.assign(wish(lease_id, Directive.APPLY))
+    assert wishes.next(began_nothing, 0.01) == (Directive.APPLY, job)
+    assert wishes.next(began_nothing, 0.01) is None
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_an_apply_whose_job_is_not_here_is_asked_for_again(planned: bool) -> None:
+    lease_id, job = uuid4(), make_job(apply=False)
+    wishes = Wishes(lease_id, 1)
+    if planned:
+        wishes.assign(wish(lease_id, Directive.PLAN, job))
+        wishes.next(began_nothing, 0.01)
+    wishes.assign(wish(lease_id, Directive.APPLY))
+    assert wishes.known() is None
+    assert wishes.next(began_nothing, 0.01) is None

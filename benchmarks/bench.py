@@ -20,7 +20,7 @@ from agents_app.runner.errors import EngineMissing
 from agents_app.runner.providers import read_lock
 from benchmarks.kinds import Kind
 from benchmarks.result import CannotMeasure
-from config.demo import PLAN_ENDS, Api, pack
+from config.client import PLAN_ENDS, Api, pack
 from config.launch import Platform
 
 PATIENCE_SECONDS = 120.0

@@ -26,7 +26,7 @@ from benchmarks.bench import Bench, Confirmed, Samples, engine_command, seconds
 from benchmarks.harness import running_platform, say
 from benchmarks.kinds import KINDS, Kind, zipped_mirror
 from benchmarks.result import Bar, Result, percentile
-from config.demo import Api
+from config.client import Api
 
 RUNS = 30
 HELD_RATIO, KEPT_RATIO = 0.25, 1.2

@@ -29,7 +29,7 @@ from benchmarks.bench import PATIENCE_SECONDS, Bench
 from benchmarks.harness import running_platform, say
 from benchmarks.kinds import KINDS, zipped_mirror
 from benchmarks.result import Bar, CannotMeasure, Result
-from config.demo import Api
+from config.client import Api
 from config.launch import BASE_DIR, Platform
 
 RUNS = 7

@@ -25,7 +25,7 @@ from benchmarks.bench import Bench, Samples, engine_command
 from benchmarks.harness import running_platform, say
 from benchmarks.kinds import KINDS, Kind, zipped_mirror
 from benchmarks.result import Bar, Result
-from config.demo import Api
+from config.client import Api
 
 RUNS = 7
 LARGE_RATIO, SMALL_MS, REBUILT_RATIO = 1.2, 60.0, 0.15

@@ -20,7 +20,8 @@ import httpx
 from agents_app import schema
 from benchmarks.harness import resident_mb, running_platform, say
 from benchmarks.result import Bar, CannotMeasure, Result, summary
-from config.demo import EXAMPLE, pack
+from config.client import pack
+from config.demo import EXAMPLE
 from config.launch import Platform
 
 RUNS = 500

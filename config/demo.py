@@ -1,53 +1,39 @@
 """`scripts/demo`: the main job from start to end, through the HTTP API.
 
-    python -m config.demo [--json]
+    python -m config.demo [--story [--kubeconfig PATH]] [--json]
 
 It starts an installation of its own below ``var/demo``, makes a workspace, plans, confirms,
 applies, and shows how long the apply took to start: from a Terraform that was held since the plan,
 and once more by the normal path. Exit code 0 only if the apply succeeded and its resource exists.
+With ``--story`` it plays `config.story` instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import shutil
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from config import story
+from config.client import APPLY_ENDS, PLAN_ENDS, POLL_SECONDS, Api, first_action_ms, pack
 from config.launch import BASE_DIR, Platform, free_port, fresh_directory
-from config.processes import Failed, log_end
+from config.processes import Failed
 
 EXAMPLE = BASE_DIR / "examples" / "hello"
-_TASK_SECONDS = 120
-_POLL_SECONDS = 0.1
 #: A Terraform that is not held by then is not waited for: the apply starts all the same.
 _HELD_SECONDS = 15.0
-PLAN_ENDS = {
-    "apply_pending",
-    "success",
-    "planned_and_finished",
-    "failed",
-    "cancelled",
-    "discarded",
-}
-APPLY_ENDS = {"applied", "failed", "cancelled", "interrupted", "apply_unknown"}
-
-
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
-class Story:
+class Outcome:
     """What happened; the document of ``--json``."""
 
     status: str
@@ -66,68 +52,7 @@ class Story:
         return self.status == "applied" and self.resource_exists and self.resource_in_state
 
 
-class Api:
-    """The REST API, as its users call it."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-        self._client = httpx.Client(
-            base_url=f"{platform.url}/api/v1/",
-            headers={"Authorization": f"Token {platform.token}"},
-            timeout=30,
-        )
-
-    def __enter__(self) -> Api:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._client.close()
-
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """Return the JSON answer.
-
-        Raises:
-            Failed: the API refused; the message is its explanation.
-        """
-        self._platform.check()
-        answer = self._client.request(method, path, **arguments)
-        if answer.is_error:
-            raise Failed(f"{method} {path} was refused ({answer.status_code}): {answer.text}")
-        return answer.json() if answer.content else None
-
-    def log(self, task: str, phase: str, offset: int) -> tuple[str, int]:
-        """Return what a log has from ``offset`` on, and the next offset."""
-        part = self.call("GET", f"tasks/{task}/log/", params={"phase": phase, "offset": offset})
-        return part["text"], part["next_offset"]
-
-    def wait(
-        self,
-        task: str,
-        ends: set[str],
-        meanwhile: Callable[[], None],
-        *,
-        pause: float = _POLL_SECONDS,
-    ) -> dict[str, Any]:
-        """Poll a task every ``pause`` seconds until its status is one of ``ends``."""
-        deadline = time.monotonic() + _TASK_SECONDS
-        while time.monotonic() < deadline:
-            found: dict[str, Any] = self.call("GET", f"tasks/{task}/")
-            meanwhile()
-            if found["status"] in ends:
-                return found
-            time.sleep(pause)
-        raise Failed(
-            f"The task is still {found['status']} after {_TASK_SECONDS} s. "
-            f"{found['waiting_reason']}\n{self.agent_logs()}"
-        )
-
-    def agent_logs(self) -> str:
-        """Return the ends of the local agents' logs."""
-        logs = sorted(self._platform.directory.glob("agents/*/agent.log"))
-        return "\n".join(map(log_end, logs))
-
-
-def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:
+def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Outcome:
     """Play the story on a running platform."""
     started = time.monotonic()
     hello = platform.directory / "hello.txt"
@@ -151,7 +76,7 @@ def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:
     _wait_until_held(api, second["id"], lambda line: None)
     shutil.rmtree(_directory(platform, workspace, second["id"]))
     again = _apply(api, second, lambda line: None)
-    return Story(
+    return Outcome(
         status=applied["status"],
         path=applied["apply_path"],
         path_reason=applied["apply_path_reason"],
@@ -162,12 +87,6 @@ def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Story:
         resource_in_state=in_state,
         total_seconds=round(time.monotonic() - started, 1),
     )
-
-
-def first_action_ms(task: dict[str, Any]) -> float | None:
-    """Return the time from the confirmation to the first resource action."""
-    value = task["confirm_to_first_action_ms"]
-    return None if value is None else round(float(value), 1)
 
 
 def _plan(api: Api, workspace: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -189,7 +108,7 @@ def _wait_until_held(api: Api, task: str, say: Callable[[str], None]) -> None:
         forecast = api.call("GET", f"tasks/{task}/")["forecast"]
         if forecast is None or forecast["path"] == "held" or time.monotonic() > deadline:
             break
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     if forecast is not None:
         say(f"While somebody reads the plan: {forecast['sentence']}")
 
@@ -219,15 +138,6 @@ def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Call
             say(f"  | {_SGR.sub('', line)}")
 
     return more
-
-
-def pack(directory: Path) -> io.BytesIO:
-    """Return a folder's files as a tar.gz, as an upload of a configuration is."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as packed:
-        for file in sorted(directory.iterdir()):
-            packed.add(file, file.name)
-    return archive
 
 
 def _upload(api: Api, workspace: str) -> None:
@@ -264,45 +174,91 @@ _WORDS = {
 }
 
 
-def _report(story: Story) -> str:
+def _report(outcome: Outcome) -> str:
     def ms(value: float | None) -> str:
         return "not measured" if value is None else f"{value:.0f} ms"
 
-    verdict = "Applied" if story.ok else f"NOT applied: {story.status}"
+    verdict = "Applied" if outcome.ok else f"NOT applied: {outcome.status}"
     return f"""
-{verdict}, by the {story.path} path ({story.path_reason})
+{verdict}, by the {outcome.path} path ({outcome.path_reason})
 
   Confirmation to first resource action
-    {_WORDS.get(story.path, story.path):25} {ms(story.confirm_to_first_action_ms)}
-    by the normal path        {ms(story.normal_path_ms)}
-  The file exists             {"yes" if story.resource_exists else "no"}
-  The state holds it          {"yes" if story.resource_in_state else "no"}
-  The story took              {story.total_seconds} s
+    {_WORDS.get(outcome.path, outcome.path):25} {ms(outcome.confirm_to_first_action_ms)}
+    by the normal path        {ms(outcome.normal_path_ms)}
+  The file exists             {"yes" if outcome.resource_exists else "no"}
+  The state holds it          {"yes" if outcome.resource_in_state else "no"}
+  The story took              {outcome.total_seconds} s
 """
 
 
 def main() -> int:
     """Run the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
-    as_json = parser.parse_args().json
+    options = _options()
 
     def say(line: str) -> None:
-        print(f"  {line}", file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(f"  {line}", file=sys.stderr if options.json else sys.stdout, flush=True)
 
+    logs = options.directory / "logs"
+    result: Outcome | story.Told
     try:
-        platform = Platform(fresh_directory(BASE_DIR / "var" / "demo"), free_port(), say=say)
+        settings = story.surroundings(options.kubeconfig, options.namespace)
+        directory = fresh_directory(options.directory)
+        platform = Platform(directory, free_port(), say=say, settings=settings)
         with platform.running(), Api(platform) as api:
-            story = tell(platform, api, say)
+            if options.story:
+                kind = "kubernetes" if options.kubeconfig else "local"
+                result = story.tell(platform, api, say, kind)
+            else:
+                result = tell(platform, api, say)
     except KeyboardInterrupt:
         return 130
     except Failed as error:
-        if as_json:
+        if options.json:
             print(json.dumps({"status": "error", "error": str(error)}))
-        print(f"\n{error}\n\nLogs: {BASE_DIR / 'var' / 'demo' / 'logs'}", file=sys.stderr)
+        print(f"\n{error}\n\nLogs: {logs}", file=sys.stderr)
         return 1
-    print(json.dumps(asdict(story)) if as_json else _report(story))
-    return 0 if story.ok else 1
+    if options.json:
+        print(json.dumps(asdict(result)))
+    else:
+        print(_report(result) if isinstance(result, Outcome) else story.report(result, logs))
+    return 0 if result.ok else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--story", action="store_true", help="the life of a pool instead")
+    parser.add_argument(
+        "--kubeconfig",
+        type=Path,
+        help="with --story: the pods are of the cluster that this file leads to, which must reach "
+        "this machine's loopback address",
+    )
+    parser.add_argument("--namespace", default="", help="of these pods; default: the kubeconfig's")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=BASE_DIR / "var" / "demo",
+        help="for its database and logs; what an earlier run left there is deleted first",
+    )
+    options = parser.parse_args()
+    options.directory = options.directory.resolve()
+    if _is_of_others(options.directory):
+        parser.error(f"{options.directory} holds files, none of scripts/demo; name an empty folder")
+    if not options.story and (options.kubeconfig or options.namespace):
+        parser.error("--kubeconfig and --namespace belong to --story")
+    if options.namespace and not options.kubeconfig:
+        parser.error("--namespace needs --kubeconfig")
+    if options.kubeconfig and not options.kubeconfig.is_file():
+        parser.error(f"there is no kubeconfig {options.kubeconfig}")
+    return options
+
+
+def _is_of_others(directory: Path) -> bool:
+    """Return whether a folder holds something that is not an earlier run's."""
+    if not directory.is_dir():
+        return directory.exists()
+    return any(directory.iterdir()) and not (directory / "lock").exists()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,11 +42,15 @@ class Platform:
     """One installation below ``directory``, which holds its database, secrets and logs.
 
     Use it as ``with Platform(...).running():``.
+
+    Args:
+        settings: environment variables of its processes, beside those it sets itself.
     """
 
     directory: Path
     port: int
     say: Callable[[str], None]
+    settings: Mapping[str, str] = field(default_factory=dict)
     password: str = ""
     token: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
@@ -91,6 +95,10 @@ class Platform:
         """Return the process id of ``web``, ``worker`` or ``controller``."""
         return next(child.process.pid for child in self._children if child.name == name)
 
+    def log_end(self, name: str) -> str:
+        """Return the end of a process's log, with its path."""
+        return processes.log_end(self._log(name))
+
     def check(self) -> None:
         """Raise Failed when a process ended that should run, or somebody asked to stop."""
         if self.stop.is_set():
@@ -105,7 +113,7 @@ class Platform:
     # --- starting and stopping ---------------------------------------------------------------
 
     def _start(self) -> None:
-        self.environment = surroundings(self.directory, self.url)
+        self.environment = {**surroundings(self.directory, self.url), **self.settings}
         self.password = self.environment["SLIPWAY_ADMIN_PASSWORD"]
         if "DATABASE_URL" in os.environ:
             self.say("Using the PostgreSQL of DATABASE_URL")

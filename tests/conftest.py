@@ -37,13 +37,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its group, the first folder below tests/."""
-    root = Path(__file__).parent
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with its group, the first folder below tests/.
+
+    Two whole platforms at once would only slow each other down: demos take turns.
+    """
+    root, parallel = Path(__file__).parent, config.pluginmanager.hasplugin("xdist")
     for item in items:
         group = item.path.relative_to(root).parts[0]
         if group in GROUPS:
             item.add_marker(group)
+        if parallel and "demo_directory" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("demo"))
 
 
 @pytest.fixture(scope="session")

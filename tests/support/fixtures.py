@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agents_app.runner.engines import embedded_command
+from tests.support import demo
 from tests.support.requirements import missing, require
 from tests.tools import build
 
@@ -26,6 +28,13 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> str:
     program.write_text(f'#!/bin/sh\nexec {shlex.join(embedded_command())} "$@"\n')
     program.chmod(0o755)
     return str(program)
+
+
+@pytest.fixture
+def demo_directory(tmp_path: Path) -> Iterator[Path]:
+    """A folder for `tests.support.demo`; tests that use one run on the same worker."""
+    yield tmp_path / "demo"
+    demo.forget(tmp_path / "demo")
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from pods_app.hosting.local import LocalHosting
 from pods_app.models import ManagedPod, Pool, PoolToken
 from pods_app.registration import add_slots, create_pool_token
 from pods_app.selectors import with_occupancy
-from pods_app.services import drain_if_free, pod_is_gone, undrain_pod
-from pods_app.states import PodPhase, PoolKind
+from pods_app.services import begin_return, drain_if_free, end_return, pod_is_gone
+from pods_app.states import TOO_MANY, PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.transitions import record
@@ -37,7 +37,6 @@ BACK_OFF_SECONDS_MAX = 60
 RENEW_SECONDS = 30
 #: A pod of another machine that never came online is given up after so many seconds.
 STRANGER_SECONDS = 300
-_TOO_MANY = "the pool has more pods than it wants"
 _TOKEN_LIFE = timedelta(hours=1)
 
 _HOSTINGS: dict[str, Hosting] = {PoolKind.LOCAL: LocalHosting()}
@@ -174,7 +173,7 @@ def _surplus(pods: Sequence[Any], wanted: int, delay_seconds: float) -> list[Man
         pods: with their occupancy, oldest first.
     """
     too_many = len(pods) - wanted
-    ending = [pod for pod in pods if pod.draining and pod.phase_reason == _TOO_MANY]
+    ending = [pod for pod in pods if pod.draining and pod.phase_reason == TOO_MANY]
     idle = [
         pod
         for pod in pods
@@ -196,7 +195,7 @@ def _retire(round_: _Round, pod: ManagedPod) -> None:
         return  # under way
     if not round_.note(pod.pod_name, "end", f"the pool wants {round_.wanted} pods"):
         return
-    free = drain_if_free(pod.pk, actor=RECONCILE, reason=_TOO_MANY)
+    free = drain_if_free(pod.pk, actor=RECONCILE, reason=TOO_MANY)
     if free and not round_.hosting.delete(pod):
         _gone(round_, pod, "it was one too many and has ended")
 
@@ -265,8 +264,11 @@ def _keep_alive(round_: _Round, pod: ManagedPod) -> None:
         return
     act = round_.note(pod.pod_name, "start", "its agent is not running")
     if act and _claim_launch(pod, round_.hosting.here()):
-        if pod.draining and pod.phase_reason == _TOO_MANY:
-            undrain_pod(actor=RECONCILE, pod_id=pod.pk, reason="the pool wants it again")
+        if pod.draining and pod.phase_reason == TOO_MANY:
+            # Nothing of it lives that could take the work with it.
+            with transaction.atomic():
+                begin_return(pod.pk)
+                end_return(pod.pk, actor=RECONCILE)
         round_.hosting.create(pod, _new_token(round_, pod))
         record(
             "pod.started",
@@ -294,7 +296,7 @@ def _look_after(round_: _Round, pod: ManagedPod) -> None:
     """What a running agent may need."""
     if round_.dry_run:
         return
-    if pod.draining and pod.phase_reason == _TOO_MANY:
+    if pod.draining and pod.phase_reason == TOO_MANY:
         # It is wanted again, and started again once it has ended. Asked once: whoever drained it
         # may have died before that.
         round_.hosting.delete(pod)

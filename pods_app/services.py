@@ -19,10 +19,17 @@ from pods_app.models import (
 )
 from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease
-from pods_app.states import PodPhase, PoolKind, SlotStatus
+from pods_app.states import (
+    DRAIN_REASONS,
+    RETURNING,
+    TOO_MANY,
+    PodPhase,
+    PoolKind,
+    SlotStatus,
+)
 from tasks_app.actors import Actor
 from tasks_app.after_commit import after_commit
-from tasks_app.exceptions import InvalidInput, NotFound
+from tasks_app.exceptions import Conflict, InvalidInput, NotFound
 from tasks_app.keyring import keyring
 from tasks_app.models import Task, Workspace
 from tasks_app.models.base import ClockTimestamp
@@ -114,13 +121,14 @@ def drain_if_free(pod_id: UUID, *, actor: Actor, reason: str) -> bool:
     """Drain a pod if all its slots are free; returns whether it drains now.
 
     The slots are read in a statement of their own after the pod's row is locked: a claim that
-    saw the pod open has committed by then, and a later one sees it draining.
+    saw the pod open has committed by then, and a later one sees it draining. One that was about
+    to take work again drains anew.
     """
     with transaction.atomic():
         pod = _pod(pod_id)
         if PodSlot.objects.filter(pod=pod).exclude(status=SlotStatus.IDLE).exists():
             return False
-        if not pod.draining:
+        if not pod.draining or pod.phase_reason == RETURNING:
             pod.draining, pod.phase_reason = True, reason
             pod.save(update_fields=["draining", "phase_reason"])
             record("pod.drained", actor=actor, cause=reason, data={"pod": pod.pod_name})
@@ -128,19 +136,51 @@ def drain_if_free(pod_id: UUID, *, actor: Actor, reason: str) -> bool:
 
 
 def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
-    """Let a pod take work again.
+    """Let a pod that a person drained take work again.
 
     Raises:
-        NotFound, NotPermitted.
+        NotFound, NotPermitted; Conflict: Slipway is ending it.
     """
     require(actor, Action.OPERATE, None)
     with transaction.atomic():
         pod = _pod(pod_id)
-        pod.draining, pod.phase_reason = False, ""
-        pod.save(update_fields=["draining", "phase_reason"])
-        record("pod.undrained", actor=actor, cause=reason, data={"pod": pod.pod_name})
-        notify_controller()
+        if pod.draining and pod.phase_reason in DRAIN_REASONS:
+            raise Conflict(
+                f"{pod.pod_name} is being ended: {pod.phase_reason}. It would take work with it. "
+                "Raise the pool's minimum if you want more pods."
+            )
+        _undrain(pod, actor, reason)
     return pod
+
+
+def begin_return(pod_id: UUID) -> bool:
+    """Note that a pod which was too many is wanted again; it takes no work yet.
+
+    Returns:
+        False if it does not drain for that, or not any more.
+    """
+    return bool(
+        ManagedPod.objects.filter(
+            pk=pod_id, draining=True, phase_reason__in=[TOO_MANY, RETURNING]
+        ).update(phase_reason=RETURNING)
+    )
+
+
+def end_return(pod_id: UUID, *, actor: Actor) -> bool:
+    """Let the pod take work again, unless somebody drained it since :func:`begin_return`."""
+    with transaction.atomic():
+        pod = _pod(pod_id)
+        if not pod.draining or pod.phase_reason != RETURNING:
+            return False
+        _undrain(pod, actor, RETURNING)
+    return True
+
+
+def _undrain(pod: ManagedPod, actor: Actor, reason: str) -> None:
+    pod.draining, pod.phase_reason = False, ""
+    pod.save(update_fields=["draining", "phase_reason"])
+    record("pod.undrained", actor=actor, cause=reason, data={"pod": pod.pod_name})
+    notify_controller()
 
 
 def lose_pod(

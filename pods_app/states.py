@@ -16,6 +16,17 @@ class PodPhase(TextChoices):
     GONE = "gone", "Gone"
 
 
+#: Why Slipway itself drains a pod. By its reason a later pass knows what it was about to do.
+TOO_MANY = "the pool has more pods than it wants"
+OUTDATED = "the pool's template or settings have changed"
+UNSTARTED = "its agent did not register in time"
+SILENT = "its agent is not heard of"
+ENDED_THERE = "it is being ended in the cluster"
+#: It was too many, and takes work as soon as nobody can be about to end it.
+RETURNING = "the pool wants it again"
+DRAIN_REASONS = (TOO_MANY, OUTDATED, UNSTARTED, SILENT, ENDED_THERE, RETURNING)
+
+
 class SlotStatus(TextChoices):
     IDLE = "idle", "Idle"
     RUNNING = "running", "Running"

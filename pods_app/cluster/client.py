@@ -92,8 +92,11 @@ class Cluster:
 
     def mark_pod(
         self, name: str, *, uid: str, labels: dict[str, str], annotations: dict[str, str]
-    ) -> bool:
-        """Set labels and annotations of the very pod that has this UID; False if it is gone.
+    ) -> dict[str, Any] | None:
+        """Set labels and annotations of the very pod that has this UID.
+
+        Returns:
+            The pod as it is now; None if it is gone.
 
         Raises:
             Changed: another pod has the name.
@@ -101,7 +104,7 @@ class Cluster:
         body = {"metadata": {"uid": uid, "labels": labels, "annotations": annotations}}
         query, kind = {"fieldManager": _FIELD_MANAGER}, "application/merge-patch+json"
         try:
-            return self._unless_absent("PATCH", name, query, body, kind) is not None
+            return self._unless_absent("PATCH", name, query, body, kind)
         except Rejected as error:
             if "metadata.uid" in error.detail:  # "field is immutable": another pod's
                 raise Changed(error.detail) from None

@@ -14,20 +14,20 @@ from uuid import UUID
 
 from pods_app.cluster.diagnosis import Diagnosis, ObjectPhase
 from pods_app.cluster.names import pod_name
-from pods_app.states import PodPhase
+from pods_app.states import (
+    ENDED_THERE,
+    OUTDATED,
+    RETURNING,
+    SILENT,
+    TOO_MANY,
+    UNSTARTED,
+    PodPhase,
+)
 
 #: A pod that a node has and whose agent has not registered for so long is replaced, in seconds.
 STARTING_SECONDS = 600
 #: A silent pod without work is replaced after so many seconds.
 LOST_SECONDS = 120
-
-#: Why a pod drains; by this reason a later pass knows that it was its own doing.
-TOO_MANY = "the pool has more pods than it wants"
-OUTDATED = "the pool's template or settings have changed"
-UNSTARTED = "its agent did not register in time"
-SILENT = "its agent is not heard of"
-ENDED_THERE = "it is being ended in the cluster"
-OWN_REASONS = (TOO_MANY, OUTDATED, UNSTARTED, SILENT)
 
 
 class Act(StrEnum):
@@ -188,9 +188,9 @@ def _explain(pool: _Pool, row: Row, seen: Diagnosis) -> None:
 def _healthy(pool: _Pool, row: Row, obj: Object) -> bool:
     """Judge a pod that lives; returns whether it counts."""
     if row.draining:
-        if row.reason in OWN_REASONS and row.reason != TOO_MANY and not row.occupied:
+        if row.reason in {OUTDATED, UNSTARTED, SILENT} and not row.occupied:
             pool.decide(Act.RETIRE, row.name, row.reason, row, obj)
-        return row.reason == TOO_MANY  # it may be wanted again
+        return row.reason in {TOO_MANY, RETURNING}  # it may be wanted again
     if row.phase == PodPhase.LOST:
         if not row.occupied and row.silent_seconds > LOST_SECONDS:
             pool.decide(Act.RETIRE, row.name, SILENT, row, obj)
@@ -271,8 +271,8 @@ def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:
     if pool.wish.frozen:
         return
     for row in supply:
-        if row.draining and row.reason == TOO_MANY and row.uid:
-            pool.decide(Act.UNDRAIN, row.name, "the pool wants it again", row)
+        if row.draining and row.reason in {TOO_MANY, RETURNING} and row.uid:
+            pool.decide(Act.UNDRAIN, row.name, RETURNING, row, pool.objects[row.name])
     # How long to wait after one that has ended, the next pass knows.
     ended = any(one.act == Act.CLEAN and one.row for one in pool.decisions)
     if not pool.wish.template or pool.wish.pause_seconds or ended:

@@ -16,6 +16,8 @@ BUSY = "slipway/busy"
 ROW = "slipway/pod"
 #: Annotation: digest of what the pod was made from.
 TEMPLATE = "slipway/template"
+#: Annotation: another one each time that a pod which was too many takes work again.
+RETURN = "slipway/return"
 
 #: Annotations by which node autoscalers are kept away from a busy pod.
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"

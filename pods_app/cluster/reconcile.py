@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import uuid4
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -27,8 +28,14 @@ from pods_app.models import ManagedPod, Pool
 from pods_app.notify import notify_controller
 from pods_app.reconcile import RECONCILE, Change
 from pods_app.registration import add_slots
-from pods_app.services import drain_if_free, drain_pod, pod_is_gone, undrain_pod
-from pods_app.states import PodPhase, PoolKind
+from pods_app.services import (
+    begin_return,
+    drain_if_free,
+    drain_pod,
+    end_return,
+    pod_is_gone,
+)
+from pods_app.states import ENDED_THERE, PodPhase, PoolKind
 from tasks_app.exceptions import InvalidInput, SlipwayError
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.transitions import record
@@ -236,7 +243,20 @@ class _Round:
         drain_pod(actor=RECONCILE, pod_id=_row(decision).id, reason=decision.reason)
 
     def _undrain(self, decision: Decision) -> None:
-        undrain_pod(actor=RECONCILE, pod_id=_row(decision).id, reason=decision.reason)
+        """Bring back a pod that was too many, unless another pass ends it at this moment.
+
+        That pass has drained it and may be about to delete the object it has seen: once the
+        object has changed, the cluster refuses that, and another drain undoes the return.
+        """
+        row, found = _row(decision), _object(decision)
+        if not begin_return(row.id):
+            return
+        mark = {names.RETURN: uuid4().hex}
+        marked = self._api.mark_pod(found.name, uid=found.uid, labels={}, annotations=mark)
+        if marked is not None and "deletionTimestamp" not in marked["metadata"]:
+            end_return(row.id, actor=RECONCILE)
+        elif marked is not None:
+            drain_pod(actor=RECONCILE, pod_id=row.id, reason=ENDED_THERE)
 
     def _mark(self, decision: Decision) -> None:
         labels, annotations = names.busy_marks(_row(decision).occupied > 0)

@@ -4,9 +4,17 @@ import pytest
 
 from pods_app import leases, queue
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
-from pods_app.services import assign_pool, drain_pod, undrain_pod
+from pods_app.services import (
+    assign_pool,
+    begin_return,
+    drain_if_free,
+    drain_pod,
+    end_return,
+    undrain_pod,
+)
+from pods_app.states import TOO_MANY
 from tasks_app.actors import Actor
-from tasks_app.exceptions import InvalidInput
+from tasks_app.exceptions import Conflict, InvalidInput
 from tasks_app.models import Project, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task
@@ -107,6 +115,19 @@ def test_draining_and_frozen_pods_take_no_work(admin):
     assert task.waiting_reason == "Pool main comes back from a freeze"
     Pool.objects.filter(pk=pool.pk).update(frozen=False)
     assert queue.dispatch_pass() == 1
+
+
+def test_a_person_does_not_bring_back_a_pod_that_is_being_ended(admin):
+    """Whoever decided to end it may delete it at any moment, with what it was given since."""
+    pod = make_pod(make_pool())
+    assert drain_if_free(pod.pk, actor=Actor.system("test"), reason=TOO_MANY)
+    with pytest.raises(Conflict, match="is being ended: the pool has more pods than it wants"):
+        undrain_pod(actor=admin, pod_id=pod.pk)
+    assert not end_return(pod.pk, actor=admin), "nobody began to bring it back"
+    assert begin_return(pod.pk) and end_return(pod.pk, actor=admin)
+    drain_pod(actor=admin, pod_id=pod.pk, reason="maintenance")
+    assert not begin_return(pod.pk), "a person's drain is a person's to end"
+    assert not undrain_pod(actor=admin, pod_id=pod.pk).draining
 
 
 def test_confirming_promotes_the_held_lease_in_the_same_transaction(admin):

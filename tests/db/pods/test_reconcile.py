@@ -256,7 +256,7 @@ def test_a_drained_pod_that_was_never_asked_to_end_comes_back(program, pool):
     reconcile_pods(pool)
     pod = the_pod()
     register(pod)
-    assert drain_if_free(pod.pk, actor=SYSTEM, reason=reconcile._TOO_MANY)
+    assert drain_if_free(pod.pk, actor=SYSTEM, reason=reconcile.TOO_MANY)
     reconcile_pods(pool)
     _wait(lambda: not _runs(pod))
     backdate(10)

@@ -7,18 +7,14 @@ import pytest
 
 from pods_app.cluster.decisions import (
     LOST_SECONDS,
-    OUTDATED,
-    SILENT,
     STARTING_SECONDS,
-    TOO_MANY,
-    UNSTARTED,
     Object,
     Row,
     Wish,
     decide,
 )
 from pods_app.cluster.diagnosis import Diagnosis, ObjectPhase
-from pods_app.states import PodPhase
+from pods_app.states import OUTDATED, RETURNING, SILENT, TOO_MANY, UNSTARTED, PodPhase
 
 RUNNING = Diagnosis(ObjectPhase.RUNNING, node="n1")
 ONE, TWO = Wish(1, "t1"), Wish(2, "t1")
@@ -174,6 +170,48 @@ TABLE = {
         [thing(0), thing(1)],
         ["undrain pool-1"],
     ),
+    "brought back halfway, and still wanted": (
+        TWO,
+        [row(0), row(1, draining=True, reason=RETURNING)],
+        [thing(0), thing(1)],
+        ["undrain pool-1"],
+    ),
+    "brought back halfway, and not wanted any more": (
+        ONE,
+        [row(0), row(1, draining=True, reason=RETURNING)],
+        [thing(0), thing(1)],
+        [f"end pool-1: {TOO_MANY}"],
+    ),
+    "drained as too many, and occupied all the same": (
+        ONE,
+        [row(0), row(1, draining=True, reason=TOO_MANY, occupied=1)],
+        [thing(0), thing(1, busy=True)],
+        [f"end pool-0: {TOO_MANY}", "undrain pool-1"],
+    ),
+    "too many, but idle for less than the delay": (
+        replace(ONE, delay_seconds=60),
+        [row(0, idle_seconds=59), row(1, idle_seconds=1)],
+        [thing(0), thing(1)],
+        [],
+    ),
+    "too many: the one that was idle for longest": (
+        replace(ONE, delay_seconds=60),
+        [row(0, idle_seconds=61), row(1, idle_seconds=59), row(2, idle_seconds=600)],
+        [thing(0), thing(1), thing(2)],
+        [f"end pool-2: {TOO_MANY}", f"end pool-0: {TOO_MANY}"],
+    ),
+    "too many: of those that drain already, though idle for shorter": (
+        ONE,
+        [row(0, idle_seconds=600), row(1, idle_seconds=1, draining=True, reason=TOO_MANY)],
+        [thing(0), thing(1)],
+        [f"end pool-1: {TOO_MANY}"],
+    ),
+    "not more than wanted: idle for ever, and they stay": (
+        TWO,
+        [row(0, idle_seconds=9999), row(1, idle_seconds=9999)],
+        [thing(0), thing(1)],
+        [],
+    ),
     "drained by a person": (
         ONE,
         [row(draining=True, reason="disk")],
@@ -252,6 +290,12 @@ TABLE = {
         ["clean pool-0", "create pool-1"],
     ),
     "without a row, ending": (ONE, [], [thing(diagnosis=DELETING)], ["create pool-1"]),
+    "frozen: what drains is not brought back": (
+        replace(ONE, frozen=True),
+        [row(draining=True, reason=TOO_MANY)],
+        [thing()],
+        [],
+    ),
     "frozen: nothing is made": (replace(TWO, frozen=True), [], [], []),
     "frozen before it was made": (replace(ONE, frozen=True), [row(uid="")], [], ["gone pool-0"]),
 }

@@ -57,7 +57,7 @@ class Api:
             self._platform.check()
             raise Failed(f"{method} {path}: {error}\n{self._platform.log_end('web')}") from error
         if answer.is_error:
-            raise Failed(f"{method} {path} was refused ({answer.status_code}): {answer.text}")
+            raise Failed(f"{method} {path} was refused ({answer.status_code}): {_why(answer)}")
         return answer.json() if answer.content else None
 
     def log(self, task: str, phase: str, offset: int) -> tuple[str, int]:
@@ -90,6 +90,14 @@ class Api:
         """Return the ends of the local agents' logs."""
         logs = sorted(self._platform.directory.glob("agents/*/agent.log"))
         return "\n".join(map(log_end, logs))
+
+
+def _why(answer: httpx.Response) -> str:
+    """Return an error's explanation, a whole document if it has none."""
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text
 
 
 def first_action_ms(task: dict[str, Any]) -> float | None:

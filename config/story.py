@@ -96,7 +96,7 @@ def tell(platform: Platform, api: Api, say: Say, kind: str) -> Told:
     except Failed as error:
         told.error = str(error)
     finally:
-        if kind == "kubernetes" and not told.ok:
+        if kind == "kubernetes" and told.steps and not told.ok:
             _remove_pods(platform, say)
     told.total_seconds = round(time.monotonic() - began, 1)
     return told

@@ -3,7 +3,7 @@
 It binds pods, starts the container's command with the environment of the pod spec (references
 and mounted paths resolved), writes status, and honours deletion: SIGTERM, the grace period,
 SIGKILL, then the object goes. A pod removed by force lives on until a test says otherwise, as
-it does in production until its kubelet hears of it.
+it does in production until its kubelet hears of it, or for ``hears_after`` seconds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from pods_app.cluster.errors import ClusterError
 from tests.support.namespaces import Space
-from tests.support.platform import Platform, inherited
-from tests.support.programs import Program
+from tests.support.programs import Program, inherited
 
 _PAUSE_SECONDS = 0.1
 NODE = "node-1"
@@ -40,6 +39,14 @@ class Running:
     program: Program
     family: dict[int, float] = field(default_factory=dict)  # pid: when it was created
     ending_since: float | None = None
+    removed_at: float | None = None
+
+    @property
+    def work(self) -> Path:
+        """Where it keeps work directories: agents are told this path by the server."""
+        (container,) = self.pod["spec"]["containers"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        return Path(mounts["work"])
 
     @property
     def name(self) -> str:
@@ -68,6 +75,12 @@ class Running:
                 continue
 
 
+class Machine(Protocol):
+    """What keeps the programs that are started, for the report of a failed test."""
+
+    programs: list[Program]
+
+
 #: What a pod meets instead of running: its status, or None to leave it alone.
 Fate = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -77,15 +90,16 @@ class Kubelet:
 
     Args:
         directory: for the pods' volumes and logs.
-        platform: whose agents they are; the pods of one machine share its work directory.
+        platform: whose agents they are; ``programs`` gets what is started.
     """
 
-    def __init__(self, space: Space, directory: Path, platform: Platform) -> None:
+    def __init__(self, space: Space, directory: Path, platform: Machine) -> None:
         self.space, self.directory, self.platform = space, directory, platform
         self.pods: dict[str, Running] = {}  # by UID
         self.survivors: list[Running] = []  # of pods that were removed by force
         self.fate: Fate | None = None
         self.confirms_ends = True
+        self.hears_after: float | None = None  # of a removal by force; None: never
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="test kubelet", daemon=True)
 
@@ -117,7 +131,9 @@ class Kubelet:
         for uid, running in list(self.pods.items()):
             running.look()
             if uid not in pods:
+                running.removed_at = time.monotonic()
                 self.survivors.append(self.pods.pop(uid))
+        self._end_survivors()
         for uid, pod in pods.items():
             running = self.pods.get(uid)
             if (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}:
@@ -166,16 +182,24 @@ class Kubelet:
         phase = "Failed" if code else "Succeeded"
         self._write(running, phase, {"terminated": ended}, ready=False)
 
+    def _end_survivors(self) -> None:
+        """End what was removed by force so long ago that this kubelet has heard of it."""
+        for running in list(self.survivors):
+            removed = running.removed_at or 0.0
+            if self.hears_after is not None and time.monotonic() - removed > self.hears_after:
+                self.survivors.remove(running)
+                self._clear(running)
+
     def _clear(self, running: Running) -> None:
         """End what is left of a pod and remove its disk: all pods share this machine's."""
         running.kill()
         self.pods.pop(running.pod["metadata"]["uid"], None)
-        self._remove_orphaned_directories()
+        self._remove_orphaned_directories(running.work)
         shutil.rmtree(running.directory / "volumes", ignore_errors=True)
 
-    def _remove_orphaned_directories(self) -> None:
-        for folder in (self.platform.work / "workspaces").glob("*/*"):
-            lock = self.platform.work / "locks" / f"{folder.name}.lock"
+    def _remove_orphaned_directories(self, work: Path) -> None:
+        for folder in (work / "workspaces").glob("*/*"):
+            lock = work / "locks" / f"{folder.name}.lock"
             lock.parent.mkdir(parents=True, exist_ok=True)
             with lock.open("a") as file:
                 try:

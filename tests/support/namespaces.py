@@ -34,9 +34,9 @@ def documents(path: Path) -> list[dict[str, Any]]:
 class Space:
     """A namespace, made with the shipped RBAC. The administrator acts here; Slipway does not."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, name: str = "") -> None:
         self.access = access
-        self.name = f"test-{uuid.uuid4().hex[:12]}"
+        self.name = name or f"test-{uuid.uuid4().hex[:12]}"
         self.admin = access.admin()
         self.pods = Cluster(self.admin, self.name)
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}}

@@ -32,6 +32,7 @@ from tests.support.programs import (
     PATIENCE,
     Program,
     end_processes_below,
+    inherited,
     processes_below,
     wait_until,
 )
@@ -281,12 +282,6 @@ def default_pool() -> Pool:
     """Return the default pool, made if need be; not of local processes."""
     pool, _ = Pool.objects.get_or_create(is_default=True, defaults={"name": "default"})
     return pool
-
-
-def inherited() -> dict[str, str]:
-    """Return what every process here needs of this one's environment."""
-    names = ("PATH", "HOME", "LANG", "SLIPWAY_TEST_RUN_DIRECTORY", "VIRTUAL_ENV")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def database_url(name: str | None = None) -> str:

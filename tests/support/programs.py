@@ -110,6 +110,12 @@ class Program:
         return "\n".join(lines)
 
 
+def inherited() -> dict[str, str]:
+    """Return what every process here needs of this one's environment."""
+    names = ("PATH", "HOME", "LANG", "SLIPWAY_TEST_RUN_DIRECTORY", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _stands_still(stat: Path) -> bool:
     try:
         return stat.read_text().rpartition(")")[2].split()[0] == "T"

@@ -213,9 +213,9 @@ def hosting_of(pod: ManagedPod) -> Hosting | None:
     return _HOSTINGS.get(pod.kind)
 
 
-def forget_pod(pod: ManagedPod, *, actor: Actor, cause: str) -> None:
-    """Note that a pod is gone for ever, and remove what is left of it."""
-    pod_is_gone(pod.pk, actor=actor, cause=cause)
+def forget_pod(pod: ManagedPod, *, actor: Actor, cause: str, on_purpose: bool = False) -> None:
+    """Note that a pod is gone for ever, and remove what is left of it; see `pod_is_gone`."""
+    pod_is_gone(pod.pk, actor=actor, cause=cause, on_purpose=on_purpose)
     PoolToken.objects.filter(pool=pod.pool, name=_token_name(pod)).delete()
     hosting = hosting_of(pod)
     if hosting is not None and pod.host == hosting.here():

@@ -22,7 +22,9 @@ from pods_app.outcomes import lose_lease
 from pods_app.states import (
     DRAIN_REASONS,
     RETURNING,
+    SILENT,
     TOO_MANY,
+    UNSTARTED,
     PodPhase,
     PoolKind,
     SlotStatus,
@@ -210,8 +212,12 @@ def lose_pod(
     return True
 
 
-def pod_is_gone(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
+def pod_is_gone(pod_id: UUID, *, actor: Actor, cause: str, on_purpose: bool = False) -> bool:
     """Note that a pod is gone for ever; its work is returned once that is committed.
+
+    Args:
+        on_purpose: it was ended, and its pool need not wait before it makes another. The same
+            is true of one that drained, unless because something was wrong with it.
 
     Returns:
         False when it was gone before.
@@ -220,8 +226,10 @@ def pod_is_gone(pod_id: UUID, *, actor: Actor, cause: str) -> bool:
         pod = lock_pod(pod_id)
         if pod.phase == PodPhase.GONE:
             return False
+        if on_purpose or (pod.draining and pod.phase_reason not in {UNSTARTED, SILENT}):
+            pod.failed_launches = 0
         pod.phase, pod.phase_reason = PodPhase.GONE, cause
-        pod.save(update_fields=["phase", "phase_reason"])
+        pod.save(update_fields=["phase", "phase_reason", "failed_launches"])
         record("pod.gone", actor=actor, cause=cause, data={"pod": pod.pod_name})
         # Tasks come before pods in the lock order. Should this not happen, the controller's
         # pass `return_lost_work` does it.

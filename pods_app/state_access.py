@@ -58,13 +58,16 @@ class LeaseStateAccess:
         over = lease.state == LeaseState.ENDED
         permit = _permit(lease, digest) if phase == LeasePhase.APPLY else None
         refusal = "This run is over." if over else _lock_refusal(lease, phase, permit)
+        writes = permit is not None and permit.mine and _holds_lock(lease)
+        if over:
+            writes = writes and _outlives_freeze(lease)
         return StateGrant(
             workspace_id=lease.task.workspace_id,
             task_id=lease.task_id,
             lease_id=lease.pk,
-            may_read=not over,
+            may_read=not over or writes,
             may_lock=not refusal,
-            may_write=not over and permit is not None and permit.mine and _holds_lock(lease),
+            may_write=writes,
             refusal=refusal,
         )
 
@@ -93,6 +96,20 @@ def _permit(lease: Lease, digest: str) -> _Permit | None:
         return None
     granted_for, left = row
     return _Permit(granted_for[:_DIGEST_LENGTH] == digest, left > timedelta(0))
+
+
+def _outlives_freeze(lease: Lease) -> bool:
+    """Whether a freeze took the pod of an apply whose process may still live.
+
+    Nothing that it reports counts, but what it stores under its lock is the only record of what
+    it made, and nobody else writes until a person has looked and the lock is released.
+    """
+    task = lease.task
+    return (
+        lease.frozen_at is not None
+        and task.status == Status.INTERRUPTED
+        and task.acknowledged_at is None
+    )
 
 
 def _holds_lock(lease: Lease) -> bool:

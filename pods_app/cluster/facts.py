@@ -68,7 +68,10 @@ def pause_seconds(pool: Pool) -> float:
     pods: list[Any] = list(newest)
     for pod in pods:
         served = pod.last_heartbeat and pod.last_heartbeat - pod.last_launch_at
-        if pod.phase != PodPhase.GONE or (served and served > timedelta(seconds=_SERVED_SECONDS)):
+        ended_well = pod.phase == PodPhase.GONE and not pod.failed_launches
+        if pod.phase != PodPhase.GONE or ended_well:
+            break
+        if served and served > timedelta(seconds=_SERVED_SECONDS):
             break
         failed += 1
     if not failed:

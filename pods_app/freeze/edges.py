@@ -132,7 +132,7 @@ def clear(pool: Pool, freeze: Freeze) -> None:
                     cut(lease_id, names=freeze.names, sentence=sentence, gone=gone)
             if gone:
                 cause = f"deleted by the freeze {freeze.names}"[:500]
-                forget_pod(pod, actor=FREEZE, cause=cause)
+                forget_pod(pod, actor=FREEZE, cause=cause, on_purpose=True)
         except Exception:
             log.exception("the work of pod %s could not be taken away; tried again", pod.pod_name)
     _reset_warmups(pool, freeze)

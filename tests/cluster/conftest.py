@@ -60,12 +60,14 @@ def cluster_platform(
     """A server that reviews tokens, to be completed by a controller, and a kubelet.
 
     Each has the rights of its own shipped account; so has this process, as the controller.
+    A test may give more settings by name, as the fixture's parameter.
     """
     directory: Path = django_settings.TEST_RUN_DIRECTORY / space.name
     overrides = {
         "kubeconfig": str(space.kubeconfig("slipway-controller")),
         "cluster_namespace": space.name,
         "agent_image": "slipway.example/agent:test",
+        **getattr(request, "param", {}),
     }
     platform = Platform(directory, overrides)
     platform.server.environment["SLIPWAY_KUBECONFIG"] = str(space.kubeconfig("slipway-web"))

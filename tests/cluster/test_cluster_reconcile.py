@@ -13,6 +13,7 @@ from django.db import close_old_connections
 from pods_app import jobs
 from pods_app.cluster import names
 from pods_app.cluster.errors import Forbidden, Unreachable
+from pods_app.freeze.edges import follow_schedules
 from pods_app.models import ManagedPod, PodSlot, Pool
 from pods_app.reconcile import hosting_of, reconcile_pods
 from pods_app.services import drain_pod
@@ -20,6 +21,7 @@ from pods_app.states import PodPhase, PoolKind, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.models import Event
 from tests.support.factories import make_pool, make_task
+from tests.support.freezes import window_row
 
 pytestmark = pytest.mark.usefixtures("slipway")
 
@@ -157,6 +159,36 @@ def test_failed_pods_are_replaced_with_pauses(pool, space):
     assert space.all_pods() == []
     ManagedPod.objects.update(last_launch_at="2026-01-01T00:00:00Z")
     assert acts(pool) == ["create pool-0"]
+
+
+@pytest.mark.parametrize("how", ["too many", "freeze", "deleted by a person"])
+def test_no_pause_follows_pods_that_were_ended_on_purpose(pool, space, how):
+    """However short they lived, and however many there were."""
+    resize(pool, 3)
+    reconcile_pods(pool)
+    for pod in ManagedPod.objects.all():
+        running(space, pod)
+        online(pod)
+    if how == "freeze":
+        window = window_row(pool)
+        follow_schedules()
+        window.delete()
+        follow_schedules()
+    elif how == "too many":
+        resize(pool, 0)
+        reconcile_pods(pool)
+    else:
+        for pod in space.all_pods():
+            space.pods.delete_pod(pod["metadata"]["name"], uid=pod["metadata"]["uid"])
+        resize(pool, 0)
+        reconcile_pods(pool)
+    for pod in space.all_pods():
+        space.remove(pod)
+    resize(pool, 0)
+    reconcile_pods(pool)
+    assert not ManagedPod.objects.exclude(phase=PodPhase.GONE).exists()
+    resize(pool, 3)
+    assert acts(pool) == ["create pool-0", "create pool-1", "create pool-2"]
 
 
 def test_the_reason_why_a_pod_waits_is_shown(pool, space):

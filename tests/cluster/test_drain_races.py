@@ -161,7 +161,6 @@ class Races:
 
     def fill(self):
         """Have as many idle pods as are at stake, some on a node and some not yet."""
-        ManagedPod.objects.filter(phase=PodPhase.GONE).update(last_launch_at=None)  # no pause
         self.resize(PODS)
         reconcile_pods(self.pool)
         self.register()
@@ -225,7 +224,6 @@ class Races:
         self.resize(0)
         for _ in range(3):  # what drains and was not deleted comes back, the rest is made anew
             self.confirm_ends()
-            ManagedPod.objects.filter(phase=PodPhase.GONE).update(last_launch_at=None)
             a_pass()
             self.register()
             queue.dispatch_pass()

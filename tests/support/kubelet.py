@@ -23,11 +23,13 @@ from typing import Any, Protocol
 import psutil
 
 from pods_app.cluster.errors import ClusterError
+from tests.support import fatal_agent
 from tests.support.namespaces import Space
 from tests.support.programs import Program, inherited
 
 _PAUSE_SECONDS = 0.1
 NODE = "node-1"
+MOMENTS = "moments"
 
 
 @dataclass
@@ -52,6 +54,12 @@ class Running:
     def name(self) -> str:
         found: str = self.pod["metadata"]["name"]
         return found
+
+    @property
+    def moments(self) -> list[str]:
+        """The moments so far, of an agent that counts them."""
+        file = self.directory / MOMENTS
+        return file.read_text().splitlines() if file.exists() else []
 
     def look(self) -> None:
         """Remember the processes that came from the agent, before they lose their parent."""
@@ -99,6 +107,8 @@ class Kubelet:
         self.survivors: list[Running] = []  # of pods that were removed by force
         self.fate: Fate | None = None
         self.confirms_ends = True
+        self.spared: set[str] = set()  # ids of workspaces whose agents are no pods
+        self.stop_at = ""  # the moment at which the agent of the next pod stops (fatal_agent)
         self.hears_after: float | None = None  # of a removal by force; None: never
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="test kubelet", daemon=True)
@@ -199,6 +209,8 @@ class Kubelet:
 
     def _remove_orphaned_directories(self, work: Path) -> None:
         for folder in (work / "workspaces").glob("*/*"):
+            if folder.parent.name in self.spared:
+                continue
             lock = work / "locks" / f"{folder.name}.lock"
             lock.parent.mkdir(parents=True, exist_ok=True)
             with lock.open("a") as file:
@@ -219,6 +231,10 @@ class Kubelet:
         for variable in container.get("env", []):
             environment[variable["name"]] = _inside(_value(pod, variable), mounts)
         command = [sys.executable if word == "python" else word for word in container["command"]]
+        if self.stop_at:
+            command = [sys.executable, "-m", "tests.support.fatal_agent"]
+            environment[fatal_agent.STOP], self.stop_at = self.stop_at, ""
+            environment[fatal_agent.MOMENTS] = str(directory / MOMENTS)
         program = Program(metadata["name"], command, environment, directory / "agent.log")
         self.platform.programs.append(program)
         program.start()

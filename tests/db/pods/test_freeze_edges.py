@@ -11,6 +11,7 @@ from pods_app.freeze.status import unconfirmed
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, ManagedPod, Pool
 from pods_app.outcomes import Report
 from pods_app.services import lose_pod
+from pods_app.state_access import LeaseStateAccess, run_token
 from pods_app.states import PoolKind
 from pods_app.wishes import wishes
 from tasks_app.actors import Actor
@@ -20,6 +21,7 @@ from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import acknowledge_task, confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
+    DIGEST,
     PLAN_HASH,
     ask_permit,
     finish_planning,
@@ -166,6 +168,11 @@ def test_a_running_apply_is_interrupted_and_holds_its_workspace(admin, pod, lock
     task.refresh_from_db()
     assert task.status == Status.INTERRUPTED, "what a process does that survived is not trusted"
     assert StateLock.objects.filter(released_at=None).exists() is locked
+    access, token = LeaseStateAccess(), run_token(lease, DIGEST)
+    grant = access.authenticate(token)
+    assert not grant.may_lock
+    # Under the lock that it had it stores what it made; Terraform reads before it writes.
+    assert (grant.may_read, grant.may_write) == (locked, locked)
     # Over the freeze and after it, until a person has looked.
     FreezeWindow.objects.all().delete()
     follow_schedules()
@@ -174,6 +181,8 @@ def test_a_running_apply_is_interrupted_and_holds_its_workspace(admin, pod, lock
     assert "acknowledges" in after.waiting_reason
     acknowledge_task(actor=admin, task_id=task.pk)
     assert not StateLock.objects.filter(released_at=None).exists()
+    grant = access.authenticate(token)
+    assert not (grant.may_read or grant.may_write), "a person has looked"
     queue.dispatch_pass()
     after.refresh_from_db()
     assert after.status == Status.PLANNING

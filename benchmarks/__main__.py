@@ -18,6 +18,7 @@ BENCHMARKS = {
     "confirm": "from the confirmation to the first resource action by every path, held first",
     "reconcile": "a pass over 1,000 pods and 3,000 slots, with a real Kubernetes API server",
     "rebuild": "from the loss of an agent to its pending apply held again on another one",
+    "slots": "from the confirmation to the opened gate, 300 held applies, 5 and 20 a second",
     "startup": "from the confirmation to the first resource action, against Terraform by hand",
     "wake": "from a commit to the agent that has the job, with 200 idle agents; memory",
 }

@@ -83,8 +83,8 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait(condition: Callable[[], bool], what: str) -> None:
-    """Wait until the condition is true.
+def wait(condition: Callable[[], bool], what: str, *, pause: float = _PAUSE) -> None:
+    """Wait until the condition is true; it is asked every ``pause`` seconds.
 
     Raises:
         CannotMeasure: it did not become true; ``what`` says what is wrong.
@@ -93,4 +93,4 @@ def wait(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise CannotMeasure(f"{what} after {PATIENCE_SECONDS:.0f} s.")
-        time.sleep(_PAUSE)
+        time.sleep(pause)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
+import time
 import uuid
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from agents_app.models import Agent
 from pods_app.cluster.registration import PodIdentity, review_pod
@@ -104,13 +109,34 @@ def test_a_token_of_a_pod_that_is_gone_is_refused(pod, token, web, space):
     assert register(token, pod).status == 401
 
 
-def test_an_expired_token_is_refused(pod, web, space):
-    """Expiry is checked by the cluster; the shortest life it gives is ten minutes."""
-    token = space.token("slipway-agent", audience=AUDIENCE, pod=pod, seconds=600)
-    head, body, signature = token.split(".")
-    assert register(f"{head}.{body}x.{signature}", pod).status == 401
+def signed_anew(token, key, **claims):
+    """Return a service account's token with other claims, signed by the cluster's own key."""
+    head, body, _ = token.split(".")
+    facts = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    body = base64.urlsafe_b64encode(json.dumps({**facts, **claims}).encode()).rstrip(b"=")
+    signed = head.encode() + b"." + body
+    signature = key.sign(signed, padding.PKCS1v15(), hashes.SHA256())
+    return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+
+
+def test_an_expired_token_is_refused(pod, token, web, space):
+    """The shortest life that the cluster gives is ten minutes: this one's is made to be over."""
+    file = space.access.directory / "service-accounts.key"
+    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    now = int(time.time())
+    expired = signed_anew(token, key, iat=now - 700, nbf=now - 700, exp=now - 60)
+    assert register(expired, pod).status == 401
     with pytest.raises(Unauthenticated, match="not meant for"):
-        review_pod(f"{head}.{body}x.{signature}")
+        review_pod(expired)
+    assert not Agent.objects.exists()
+    alike = signed_anew(token, key, iat=now - 700, nbf=now - 700, exp=now + 60)
+    assert register(alike, pod).status == 200, "by its time alone"
+
+
+def test_a_token_that_the_cluster_did_not_sign_is_refused(pod, token, web):
+    forged = signed_anew(token, rsa.generate_private_key(65537, 2048))
+    assert register(forged, pod).status == 401
+    assert not Agent.objects.exists()
 
 
 def test_another_account_is_refused_and_audited(pod, web, space):

@@ -102,6 +102,19 @@ def test_without_room_for_the_status_the_parent_still_knows(start: Start) -> Non
     assert not (running.folder / "status").exists()
 
 
+@pytest.fixture
+def listens_to_sigint() -> Iterator[None]:
+    """Be like an agent, which handles SIGINT, so that what it starts does not ignore it.
+
+    A run of the tests ignores it when a script started it in the background, and then all
+    below it do: a shell cannot take that back for itself.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens_to_sigint")
 def test_one_signal_in_a_life_and_to_the_command_alone(start: Start) -> None:
     running = start(
         "trap 'echo int; n=1990' INT; (trap 'echo child int' INT; sleep 0.6) & "

@@ -1,3 +1,4 @@
+import random
 from datetime import timedelta
 
 import pytest
@@ -74,6 +75,29 @@ def test_the_fullest_pod_is_taken_first():
     taken = {Lease.objects.get(task=make_task()).slot.pod_id for _ in range(3)}
     assert len(taken) == 1
     assert Lease.objects.get(task=make_task()).slot.pod_id not in taken
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slots_are_given_and_returned_in_any_order(seed):
+    """Each claim takes the fullest pod that has room, by its name among equals."""
+    dice, pool, system = random.Random(seed), make_pool(), Actor.system("test")
+    taken = {make_pod(pool).pod_name: 0 for _ in range(4)}
+    workspace, running = make_workspace(), []
+    for step in range(40):
+        if running and (dice.random() < 0.45 or len(running) == 12):
+            lease = running.pop(dice.randrange(len(running)))
+            leases.end(lease, actor=system, reason="test")
+            Task.objects.filter(pk=lease.task_id).update(status=Status.CANCELLED)
+            taken[lease.slot.pod.pod_name] -= 1
+            continue
+        lease = Lease.objects.get(task=make_task(workspace, type=TaskType.PLAN))
+        room = [(-used, name) for name, used in taken.items() if used < 3]
+        assert lease.slot.pod.pod_name == min(room)[1], f"step {step} of seed {seed}: {taken}"
+        taken[lease.slot.pod.pod_name] += 1
+        running.append(lease)
+        assert {(one.slot.pod_id, one.slot.slot_id) for one in running} == set(
+            PodSlot.objects.exclude(status="idle").values_list("pod_id", "slot_id")
+        )
 
 
 def test_the_pod_that_keeps_the_directory_is_preferred(admin):

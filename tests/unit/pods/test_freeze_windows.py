@@ -183,6 +183,8 @@ def test_a_pool_closes_for_the_lead_time_and_no_longer(schedule, samples):
         ("Europe/Berlin", time(2, 30), time(5), "2025-10-26", "00:30", "04:00"),
         ("Europe/Berlin", time(1), time(2, 30), "2025-10-26", "23:00", "01:30"),
         ("Europe/Berlin", time(2, 10), time(2, 20), "2025-10-26", "00:10", "01:20"),
+        # New York: 2:00 to 3:00 is skipped, 1:00 to 2:00 is there twice.
+        ("America/New_York", time(2, 30), time(5), "2025-03-09", "07:00", "09:00"),
         ("America/New_York", time(1, 30), time(1, 45), "2025-11-02", "05:30", "06:45"),
         # Half an hour: 2:00 to 2:30 is skipped, 1:30 to 2:00 is there twice.
         ("Australia/Lord_Howe", time(2, 15), time(5), "2025-10-05", "15:30", "18:00"),
@@ -199,6 +201,37 @@ def test_clock_changes_make_the_interval_wide(zone, start, end, day, begins, end
         if one.start.astimezone(ZoneInfo(zone)).date() == noon.date()
     ]
     assert (f"{found.start:%H:%M}", f"{found.end:%H:%M}") == (begins, ends)
+
+
+@pytest.mark.parametrize(
+    ("zone", "evening", "end", "begins", "ends"),
+    [
+        # From 22:00 over the change to the morning: as long as the night really is.
+        ("Europe/Berlin", "2025-03-29", time(6), "03-29 21:00", "03-30 04:00"),
+        ("Europe/Berlin", "2025-10-25", time(6), "10-25 20:00", "10-26 05:00"),
+        ("America/New_York", "2025-03-08", time(6), "03-09 03:00", "03-09 10:00"),
+        ("America/New_York", "2025-11-01", time(6), "11-02 02:00", "11-02 11:00"),
+        ("Australia/Lord_Howe", "2025-10-04", time(6), "10-04 11:30", "10-04 19:00"),
+        ("Australia/Lord_Howe", "2025-04-05", time(6), "04-05 11:00", "04-05 19:30"),
+        ("Asia/Kolkata", "2025-03-29", time(6), "03-29 16:30", "03-30 00:30"),
+        # To a time in the gap, and to one that is there twice.
+        ("Europe/Berlin", "2025-03-29", time(2, 30), "03-29 21:00", "03-30 01:00"),
+        ("Europe/Berlin", "2025-10-25", time(2, 30), "10-25 20:00", "10-26 01:30"),
+        ("America/New_York", "2025-03-08", time(2, 30), "03-09 03:00", "03-09 07:00"),
+        ("America/New_York", "2025-11-01", time(1, 30), "11-02 02:00", "11-02 06:30"),
+        ("Australia/Lord_Howe", "2025-10-04", time(2, 15), "10-04 11:30", "10-04 15:30"),
+        ("Australia/Lord_Howe", "2025-04-05", time(1, 45), "04-05 11:00", "04-05 15:15"),
+    ],
+)
+def test_a_night_in_which_clocks_change(zone, evening, end, begins, ends):
+    rule = window(zone, start=time(22), end=end, days_later=1)
+    first = datetime.fromisoformat(f"2025-{begins}+00:00")
+    last = datetime.fromisoformat(f"2025-{ends}+00:00")
+    assert first.astimezone(ZoneInfo(zone)).date() == date.fromisoformat(evening)
+    tick = timedelta(microseconds=1)
+    states = [state_at(one, [rule]) for one in (first - tick, first, last - tick, last)]
+    assert [one.state == State.FROZEN for one in states] == [False, True, True, False]
+    assert [(one.since, one.until) for one in states[1:3]] == [(first, last)] * 2
 
 
 def test_what_the_clock_skips_altogether_does_not_happen():

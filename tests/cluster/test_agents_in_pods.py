@@ -29,7 +29,9 @@ def resize(number):
     Pool.objects.update(min_pods=number)
 
 
-def test_from_zero_to_an_apply_and_back_to_zero(cluster_platform, kubelet, pool, counter, space):
+def test_from_zero_to_an_apply_back_to_zero_and_up_again(
+    cluster_platform, kubelet, pool, counter, space
+):
     resize(0)  # what there is to do makes it grow
     platform = cluster_platform
     platform.start_controller()
@@ -54,6 +56,12 @@ def test_from_zero_to_an_apply_and_back_to_zero(cluster_platform, kubelet, pool,
         lambda: not ManagedPod.objects.exclude(phase=PodPhase.GONE).exists(), "its row is over"
     )
     assert not kubelet.pods
+
+    again = site.plan(destroy=True)
+    assert online().get().pod_uid != pod.pod_uid, "another pod came for it"
+    site.apply(again)
+    assert (counter.lines, site.resources) == (["counted"], [])
+    wait_until(lambda: not space.all_pods(), "the pool is empty again")
 
 
 def test_a_pod_that_dies_is_replaced_and_its_plan_applied_elsewhere(

@@ -16,6 +16,7 @@ from benchmarks.result import CannotMeasure, Result
 #: Name and what it measures; the module of the same name has ``run() -> Result``.
 BENCHMARKS = {
     "confirm": "from the confirmation to the first resource action by every path, held first",
+    "freeze": "a pool of 100 pods and 300 held applies into a freeze and out of it again",
     "reconcile": "a pass over 1,000 pods and 3,000 slots, with a real Kubernetes API server",
     "rebuild": "from the loss of an agent to its pending apply held again on another one",
     "slots": "from the confirmation to the opened gate, 300 held applies, 5 and 20 a second",

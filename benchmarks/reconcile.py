@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -17,13 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.cluster import running_cluster
 from benchmarks.harness import say
 from benchmarks.result import Bar, CannotMeasure, Result, summary
 from config import embedded
 from config.launch import BASE_DIR, fresh_directory
-from tests.support.kube import ApiServer
 from tests.support.namespaces import Space
-from tests.tools import apiserver, build
 
 if TYPE_CHECKING:
     from pods_app.models import Pool
@@ -36,7 +34,7 @@ _THREADS = 8
 
 def run(runs: int) -> Result:
     """Measure ``runs`` passes over 1,000 pods, and their queries beside those for ten."""
-    with _cluster() as space, _database(space):
+    with running_cluster() as space, _database(space):
         from pods_app.models import Pool
 
         pool = Pool.objects.create(name="pool", kind="kubernetes", slots_per_pod=SLOTS)
@@ -116,29 +114,12 @@ def _fill(space: Space, pool: Pool, number: int) -> float:
 
 
 @contextmanager
-def _cluster() -> Iterator[Space]:
-    if shutil.which("go") is None:
-        raise CannotMeasure("Go is not installed; it builds the API server. Install Go 1.26.")
-    say("Building and starting the API server (some minutes the first time)")
-    try:
-        programs = apiserver.programs()
-    except build.BuildFailed as error:
-        raise CannotMeasure(f"The API server cannot be built: {error}") from error
-    server = ApiServer(fresh_directory(_DIRECTORY) / "apiserver", programs)
-    try:
-        server.start()
-        yield Space(server.access)
-    finally:
-        server.stop()
-
-
-@contextmanager
 def _database(space: Space) -> Iterator[None]:
     """An empty database, with Django set up for it and for the cluster."""
     import django
     from django.core.management import call_command
 
-    directory = _DIRECTORY / "postgres"
+    directory = fresh_directory(_DIRECTORY) / "postgres"
     try:
         os.environ.update(
             {

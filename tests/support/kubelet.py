@@ -145,15 +145,14 @@ class Kubelet:
                 self.survivors.append(self.pods.pop(uid))
         self._end_survivors()
         for uid, pod in pods.items():
-            running = self.pods.get(uid)
             if (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}:
                 continue
-            if running is None:
+            if uid not in self.pods:
                 self._begin(pod)
             elif pod["metadata"].get("deletionTimestamp"):
-                self._end(running, pod)
-            elif not running.program.alive:
-                self._report_end(running)
+                self._end(self.pods[uid], pod)
+            elif not self.pods[uid].program.alive:
+                self._report_end(self.pods[uid])
 
     def _begin(self, pod: dict[str, Any]) -> None:
         if self.fate is not None and (status := self.fate(pod)) is not None:

@@ -57,7 +57,7 @@ def serve(directory: Path, stop: threading.Event) -> None:
     try:
         server.start()
         space = Space(server.access, NAMESPACE)
-        kubeconfig = _account(space).rename(directory / "kubeconfig")
+        kubeconfig = account(space).rename(directory / "kubeconfig")
         with Kubelet(space, directory / "pods", _Machine()) as kubelet:
             kubelet.hears_after = _HEARS_SECONDS
             print(_welcome(server.access.url, kubeconfig), flush=True)
@@ -69,7 +69,7 @@ def serve(directory: Path, stop: threading.Event) -> None:
         end_processes_below(directory)
 
 
-def _account(space: Space) -> Path:
+def account(space: Space) -> Path:
     """Make the account, and write its kubeconfig."""
     space.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}})
     for name, kind in _ROLES.items():

@@ -35,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=200,
         help="at how many random moments of a held apply somebody is killed, per engine",
     )
+    for name, default, about in (
+        ("--stress-tasks", 20, "how many tasks the test of everything that dies at random has"),
+        ("--stress-kills", 14, "how often something dies in it"),
+        ("--stress-seed", 1, "its seed"),
+    ):
+        parser.addoption(name, type=int, default=default, help=about)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

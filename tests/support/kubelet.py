@@ -71,14 +71,26 @@ class Running:
                 continue
 
     def kill(self) -> None:
-        """End everything in the pod, as the end of its container does."""
+        """End everything in the pod, as the end of its container does.
+
+        All is stopped first, so that nothing is born while it is looked for.
+        """
         self.look()
+        known = -1
+        while known != (known := len(self.family)):
+            self._each(psutil.Process.suspend)
+            self.look()
         self.program.kill()
-        for pid, created in self.family.items():
+        self._each(psutil.Process.kill)
+
+    def _each(self, act: Callable[[psutil.Process], None]) -> None:
+        if self.program.alive:
+            act(psutil.Process(self.program.pid))
+        for pid, created in list(self.family.items()):
             try:
                 process = psutil.Process(pid)
                 if process.create_time() == created:
-                    process.kill()
+                    act(process)
             except psutil.Error:
                 continue
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agents_app.runner import process
 from agents_app.runner.engines import LocalEngine
-from agents_app.runner.hold import HeldApply, behind_gate
+from agents_app.runner.hold import HeldApply, behind_gate, end_orphan
 
 _CONFIGURATION = 'output "probe" {\n  value = 1\n}\n'
 _PLAN, _STATE = "plan.out", "terraform.tfstate"
@@ -31,8 +31,9 @@ def waits_at_gate(engine: LocalEngine, scratch: Path) -> str:
     Returns:
         What the engine does instead, "" if it waits.
     """
-    shutil.rmtree(scratch, ignore_errors=True)
     try:
+        _end_former(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, mode=0o700)
         (scratch / "main.tf").write_text(_CONFIGURATION)
         _plan(engine, scratch)
@@ -43,6 +44,14 @@ def waits_at_gate(engine: LocalEngine, scratch: Path) -> str:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return ""
+
+
+def _end_former(scratch: Path) -> None:
+    """End what an agent left that was killed while it tried: it may wait at its gate for ever."""
+    for file in scratch.glob("*/supervisor"):
+        running = process.find(file.parent)
+        if running is not None:
+            end_orphan(running)
 
 
 def _environment(scratch: Path) -> dict[str, str]:

@@ -158,6 +158,8 @@ class LocalHosting:
         """
         _forget_requests(pod)
         state = _state(pod)
+        for pid in _at_work_below(state):
+            _kill(pid)  # an engine that an agent tried when it was killed may wait for ever
         saved = next(state.rglob("*.tfstate"), None)
         if saved is not None:
             log.error("pod %s is gone and left a Terraform state at %s", pod.pod_name, saved)
@@ -195,6 +197,18 @@ def _has_open(process: Path, paths: Collection[str]) -> bool:
             return any(os.readlink(one.path) in paths for one in descriptors)
     except OSError:
         return False  # it ended, or is not ours
+
+
+def _at_work_below(directory: Path) -> list[int]:
+    """Return the processes whose current folder is in this directory."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and os.readlink(folder / "cwd").startswith(f"{directory}/"):
+                found.append(int(folder.name))
+        except OSError:
+            continue  # it ended, or is not ours
+    return found
 
 
 def _directory(pod: ManagedPod) -> Path:

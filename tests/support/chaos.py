@@ -43,8 +43,8 @@ class Chaos:
             (3, "pod removed by force", self._remove_pod),
             (2, "pod asked to end", self._end_pod),
             (4, "local agent dies", self._kill_local_agent),
-            (2, "worker dies", lambda: _kill_family(self._worker)),
-            (2, "server dies", lambda: _kill_family(self._platform.server)),
+            (2, "worker dies", lambda: _kill_session(self._worker)),
+            (2, "server dies", lambda: _kill_session(self._platform.server)),
             (2, "controller dies", self._kill_controller),
         ]
 
@@ -96,34 +96,27 @@ class Chaos:
         return pod.pod_name
 
     def _kill_controller(self) -> str:
-        return _kill_family(self._dice.choice(self._controllers))
+        return _kill_session(self._dice.choice(self._controllers))
 
 
-def _kill_family(program: Program) -> str:
-    """Kill a process with its children, as the end of a container does; it is started again.
+def _kill_session(program: Program) -> str:
+    """Kill a process with all of its session, as the end of a container does, and start it again.
 
-    All are stopped first: django-q2 replaces a worker that ends.
+    Until nobody is left: django-q2 replaces a worker that ends. Agents of local pods are in
+    sessions of their own, and outlive a controller.
     """
     if program.alive:
-        known, family = -1, [psutil.Process(program.pid)]
-        while known != (known := len(family)):
-            for one in family:
-                with suppress(psutil.NoSuchProcess):
-                    one.suspend()
-            family = [family[0], *_children(family[0])]
-        for one in family[1:]:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        program.kill()
+        while members := [pid for pid in psutil.pids() if _is_in_session(pid, program.pid)]:
+            for pid in members:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            program.kill()
     program.start()
     return program.name
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    """Return the children of its own session: agents of local pods outlive a controller."""
-    found = []
-    for one in process.children(recursive=True):
-        with suppress(ProcessLookupError):
-            if os.getsid(one.pid) == process.pid:
-                found.append(one)
-    return found
+def _is_in_session(pid: int, session: int) -> bool:
+    try:
+        return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False

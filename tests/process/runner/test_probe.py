@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from agents_app.runner import probe
+from agents_app.runner import probe, process
 from agents_app.runner.engines import LocalEngine
+from tests.support.programs import wait_until
 
 _HANGS = """
 if [ "$1" = plan ]; then touch plan.out; exit; fi
@@ -16,6 +18,23 @@ case "$(cat slipway-gate-*.auto.tfvars)" in
 esac
 exit 1
 """
+
+
+def test_what_a_killed_agent_left_at_its_gate_is_ended(tmp_path: Path) -> None:
+    """It died before its Terraform had opened the gate, which nobody opens any more."""
+    scratch = tmp_path / "scratch"
+    folder = scratch / "released"
+    folder.mkdir(parents=True)
+    gate = scratch / "gate"
+    os.mkfifo(gate)
+    lock = os.open(os.devnull, os.O_RDONLY)
+    command = ["/bin/sh", "-c", f"echo begun; cat {gate}"]
+    orphan = process.start(folder, command, {"PATH": os.environ["PATH"]}, scratch, lock=lock)
+    os.close(lock)
+    wait_until(lambda: orphan.stdout.read_text() == "begun\n", "it waits")
+    broken = LocalEngine("terraform", "0", ("/bin/false",))
+    assert probe.waits_at_gate(broken, scratch)
+    assert not orphan.members() and not orphan.alive()
 
 
 def test_an_engine_that_hangs_once_it_is_released_does_not_keep_the_agent_from_starting(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,18 @@ def test_without_one_everything_goes(pod, tmp_path):
     (tmp_path / "local-0" / "uid" / "leases").mkdir()
     LocalHosting().forget(pod)
     assert not (tmp_path / "local-0" / "uid").exists()
+
+
+def test_what_an_agent_tried_when_it_was_killed_ends(pod, tmp_path):
+    probe = tmp_path / "local-0" / "uid" / "probe"
+    probe.mkdir()
+    left = subprocess.Popen(["sleep", "600"], cwd=probe)
+    bystander = subprocess.Popen(["sleep", "600"], cwd=tmp_path / "local-0")
+    LocalHosting().forget(pod)
+    assert left.wait(60) == -signal.SIGKILL
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
 
 
 def test_another_controller_asks_no_second_time(pod, tmp_path, monkeypatch):

@@ -31,10 +31,13 @@ def test_what_a_killed_agent_left_at_its_gate_is_ended(tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", f"echo begun; cat {gate}"]
     orphan = process.start(folder, command, {"PATH": os.environ["PATH"]}, scratch, lock=lock)
     os.close(lock)
-    wait_until(lambda: orphan.stdout.read_text() == "begun\n", "it waits")
-    broken = LocalEngine("terraform", "0", ("/bin/false",))
-    assert probe.waits_at_gate(broken, scratch)
-    assert not orphan.members() and not orphan.alive()
+    try:
+        wait_until(lambda: orphan.stdout.read_text() == "begun\n", "it waits")
+        broken = LocalEngine("terraform", "0", ("/bin/false",))
+        assert probe.waits_at_gate(broken, scratch)
+        assert not orphan.members() and not orphan.alive()
+    finally:
+        orphan.kill()
 
 
 def test_an_engine_that_hangs_once_it_is_released_does_not_keep_the_agent_from_starting(

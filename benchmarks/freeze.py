@@ -42,7 +42,7 @@ ENTERING_SECONDS = 30.0
 _AHEAD_SECONDS = 3.0
 #: How soon a deleted pod's agent is ended at the latest; until then it may be refused something.
 _DELETED_SECONDS = 5.0
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS, _PATIENCE_SECONDS = 0.1, 600.0
 
 
 class PodAgent(HoldingAgent):
@@ -175,7 +175,7 @@ def _wait(kubelet: Kubelet, condition: Callable[[], bool], what: str) -> None:
         kubelet.check()
         return condition()
 
-    waiting.wait(looked, what, pause=_PAUSE_SECONDS)
+    waiting.wait(looked, what, pause=_PAUSE_SECONDS, patience=_PATIENCE_SECONDS)
 
 
 def _online(pool: Pool) -> int:

@@ -83,14 +83,20 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait(condition: Callable[[], bool], what: str, *, pause: float = _PAUSE) -> None:
-    """Wait until the condition is true; it is asked every ``pause`` seconds.
+def wait(
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    pause: float = _PAUSE,
+    patience: float = PATIENCE_SECONDS,
+) -> None:
+    """Wait until the condition is true; it is asked every ``pause`` seconds, for ``patience``.
 
     Raises:
         CannotMeasure: it did not become true; ``what`` says what is wrong.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
-            raise CannotMeasure(f"{what} after {PATIENCE_SECONDS:.0f} s.")
+            raise CannotMeasure(f"{what} after {patience:.0f} s.")
         time.sleep(pause)

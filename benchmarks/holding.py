@@ -155,8 +155,9 @@ class HoldingAgent(SimulatedAgent):
             state_lineage=lineage,
             state_serial=serial,
         )
+        # Not after it: the wish to hold it may come before the answer does.
+        stay.activity = Activity.FINISHED
         await self._finish(stay, Phase.PLAN, Outcome.PLANNED, ("unpack", "plan", "show"), plan)
-        stay.activity = Activity.HOLDING
 
     async def _restore(self, stay: _Stay) -> None:
         stay.activity = Activity.WARMING

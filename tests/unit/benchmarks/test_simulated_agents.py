@@ -26,12 +26,15 @@ class Server:
         self.bodies = {}
         self.replies = {}
         self.state = None
+        self.after = {}
 
-    def handle(self, request):
+    async def handle(self, request):
         path = request.url.path.removeprefix(schema.API_PREFIX)
         call = f"{request.method} {path.rpartition('/')[2] or 'state'}"
         self.calls.append(call)
         self.bodies[call] = request.content
+        if call in self.after:
+            await self.after.pop(call)()
         if path == STATE:
             return self._state(request)
         return httpx.Response(self.replies.get(call, 200), json={})
@@ -131,6 +134,7 @@ def play(server, diary, monkeypatch):
             base_url=f"http://server{schema.API_PREFIX}",
         )
         agent._registered = registered()
+        server.agent = agent
         for assignments in replies:
             async with asyncio.TaskGroup() as agent.group:
                 agent._take(schema.WorkReply(assignments=assignments))
@@ -200,6 +204,20 @@ def test_a_hold_that_is_named_again_is_no_news(play, server):
     assert server.calls.count("POST warmup") == 1
     (known,) = agent._known.values()
     assert known.environment_digest == "e" * 64, "that of the job it has"
+
+
+def test_the_wish_to_hold_may_come_before_the_plan_s_end_is_answered(play, server, diary):
+    lease_id = uuid.uuid4()
+    plan, hold = held(lease_id)
+
+    async def held_meanwhile():
+        server.agent._take(schema.WorkReply(assignments=hold))
+        while "POST progress" not in server.calls:
+            await asyncio.sleep(0)
+
+    server.after["POST finish"] = held_meanwhile
+    play(plan, [assignment(lease_id, "apply")])
+    assert TASK in diary.opened
 
 
 def test_a_lease_the_server_names_no_more_is_not_known_any_more(play):

@@ -39,11 +39,12 @@ def pod_accepts_work(pod_id: UUID) -> bool:
     return bool(row and row[0])
 
 
-def pod_is_heard(pod_id: UUID) -> bool:
-    """Lock the pod for key share and return whether its agent is neither lost nor gone."""
+def pod_may_apply(pod_id: UUID) -> bool:
+    """Lock the pod for key share; False if it is lost, gone, or deleted by a person."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT phase NOT IN ('lost', 'gone') FROM pods_app_managedpod"
+            "SELECT phase NOT IN ('lost', 'gone') AND deletion_reason = ''"
+            " FROM pods_app_managedpod"
             " WHERE id = %s FOR KEY SHARE",
             [pod_id],
         )

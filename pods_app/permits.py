@@ -14,7 +14,7 @@ from django.db.models.fields import DateTimeField
 from pods_app import waiting
 from pods_app.freeze.gate import Start, refusal
 from pods_app.leases import lock_lease_of, task_of
-from pods_app.locking import pod_is_heard
+from pods_app.locking import pod_may_apply
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
@@ -65,7 +65,7 @@ def grant(
         task = lock_task(task_of(lease_id, pod))
         own_state = task.has_own_state
         position = locked_state_position(task.workspace) if own_state else None
-        closed, heard = refusal(pod.pool_id, Start.APPLY), pod_is_heard(pod.pk)
+        closed, usable = refusal(pod.pool_id, Start.APPLY), pod_may_apply(pod.pk)
         lease = lock_lease_of(task, lease_id, epoch)
         validity = _validity(path)
         facts = _facts(task)
@@ -78,8 +78,8 @@ def grant(
         _check_lease(lease, task)
         if closed:
             raise PermitRefused(f"{waiting.frozen(pod.pool, closed).sentence}; the apply waits.")
-        if not heard:
-            raise PermitRefused("The agent was declared lost; its work goes elsewhere.")
+        if not usable:
+            raise PermitRefused("The agent was declared lost, or its pod is being deleted.")
         if task.workspace.locked_at:
             raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
         if facts.doubt:

@@ -138,12 +138,13 @@ def _reconcile_kind(round_: _Round, kind: str, delay_seconds: float) -> None:
     """Bring a pool's pods of one kind in line."""
     pool, rows = round_.pool, ManagedPod.objects.select_related("pool").exclude(phase=PodPhase.GONE)
     mine = with_occupancy(rows.filter(pool=pool, kind=kind))
-    pods = _forget_strangers(round_, list(mine.order_by("created_at", "id")))
+    found = _forget_strangers(round_, list(mine.order_by("created_at", "id")))
+    pods = _end_deleted(round_, found)
     surplus = _surplus(pods, round_.wanted, delay_seconds)
     for pod in surplus:
         _retire(round_, pod)
     if not pool.frozen:
-        names = {pod.pod_name for pod in pods}
+        names = {pod.pod_name for pod in found}
         kept = [pod for pod in pods if pod not in surplus]
         kept += _create(round_, names, round_.wanted - len(kept))
         for pod in kept:
@@ -161,6 +162,20 @@ def _forget_strangers(round_: _Round, pods: list[ManagedPod]) -> list[ManagedPod
             rest.append(pod)
         elif round_.note(pod.pod_name, "forget", f"machine {pod.host} is not heard of"):
             _gone(round_, pod, f"machine {pod.host} is not heard of any more")
+    return rest
+
+
+def _end_deleted(round_: _Round, pods: list[ManagedPod]) -> list[ManagedPod]:
+    """End the pods that people delete, with all that runs in them; return the others."""
+    here, rest = round_.hosting.here(), []
+    for pod in pods:
+        if not (cause := pod.deletion_reason):
+            rest.append(pod)
+            continue
+        mine = pod.host in ("", here)
+        # Forgotten only when nothing of it is left: until then each pass tries again.
+        if mine and round_.note(pod.pod_name, "delete", cause) and round_.hosting.kill(pod):
+            _gone(round_, pod, cause)
     return rest
 
 

@@ -97,22 +97,35 @@ def place_in_pool(task: Task) -> TaskPlacement:
     return TaskPlacement.objects.create(task=task, pool=pool)
 
 
-def _pod(pod_id: UUID) -> ManagedPod:
+def get_pod_locked(pod_id: UUID) -> ManagedPod:
+    """Return a pod, locked for update.
+
+    Raises:
+        NotFound.
+    """
     try:
         return lock_pod(pod_id)
     except ManagedPod.DoesNotExist:
         raise NotFound(f"There is no pod {pod_id}.") from None
 
 
+def _refuse_over(pod: ManagedPod) -> None:
+    if pod.phase == PodPhase.GONE:
+        raise Conflict("The pod is gone.")
+    if pod.deletion_reason:
+        raise Conflict(f"The pod is being {pod.deletion_reason}"[:500])
+
+
 def drain_pod(*, actor: Actor, pod_id: UUID, reason: str) -> ManagedPod:
     """Give a pod no new work. What runs or waits in it stays.
 
     Raises:
-        NotFound, NotPermitted.
+        NotFound, NotPermitted; Conflict: it is gone, or being deleted.
     """
-    require(actor, Action.OPERATE, None)
+    require(actor, Action.DRAIN_POD, None)
     with transaction.atomic():
-        pod = _pod(pod_id)
+        pod = get_pod_locked(pod_id)
+        _refuse_over(pod)
         pod.draining, pod.phase_reason = True, reason
         pod.save(update_fields=["draining", "phase_reason"])
         record("pod.drained", actor=actor, cause=reason, data={"pod": pod.pod_name})
@@ -127,7 +140,7 @@ def drain_if_free(pod_id: UUID, *, actor: Actor, reason: str) -> bool:
     to take work again drains anew.
     """
     with transaction.atomic():
-        pod = _pod(pod_id)
+        pod = get_pod_locked(pod_id)
         if PodSlot.objects.filter(pod=pod).exclude(status=SlotStatus.IDLE).exists():
             return False
         if not pod.draining or pod.phase_reason == RETURNING:
@@ -141,11 +154,12 @@ def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
     """Let a pod that a person drained take work again.
 
     Raises:
-        NotFound, NotPermitted; Conflict: Slipway is ending it.
+        NotFound, NotPermitted; Conflict: it is gone, being deleted, or Slipway is ending it.
     """
-    require(actor, Action.OPERATE, None)
+    require(actor, Action.DRAIN_POD, None)
     with transaction.atomic():
-        pod = _pod(pod_id)
+        pod = get_pod_locked(pod_id)
+        _refuse_over(pod)
         if pod.draining and pod.phase_reason in DRAIN_REASONS:
             raise Conflict(
                 f"{pod.pod_name} is being ended: {pod.phase_reason}. It would take work with it. "
@@ -171,7 +185,7 @@ def begin_return(pod_id: UUID) -> bool:
 def end_return(pod_id: UUID, *, actor: Actor) -> bool:
     """Let the pod take work again, unless somebody drained it since :func:`begin_return`."""
     with transaction.atomic():
-        pod = _pod(pod_id)
+        pod = get_pod_locked(pod_id)
         if not pod.draining or pod.phase_reason != RETURNING:
             return False
         _undrain(pod, actor, RETURNING)

@@ -32,6 +32,8 @@ class Action(StrEnum):
     CHANGE_VARIABLES = "change_variables"
     CHANGE_PROJECT = "change_project"  # credentials, roles
     OPERATE = "operate"  # pools, pods, agents, freeze windows: global
+    DRAIN_POD = "drain_pod"  # global
+    DELETE_POD = "delete_pod"  # global
     OVERRIDE_FREEZE = "override_freeze"  # global
 
 
@@ -46,7 +48,12 @@ _APPROVER = _PLANNER | {
     Action.READ_STATE,
 }
 #: What a manager of every project may do in addition.
-GLOBAL_MANAGER = {Action.OPERATE, Action.OVERRIDE_FREEZE}
+GLOBAL_MANAGER = {
+    Action.OPERATE,
+    Action.DRAIN_POD,
+    Action.DELETE_POD,
+    Action.OVERRIDE_FREEZE,
+}
 _MANAGER = set(Action) - GLOBAL_MANAGER
 ALLOWED: dict[str, set[Action]] = {
     Role.VIEWER: _VIEWER,

@@ -36,6 +36,8 @@ def health_badge(pod: ManagedPod, silence: timedelta | None) -> SafeString:
     Args:
         silence: as `with_load` annotates it.
     """
+    if pod.deletion_reason and pod.phase != PodPhase.GONE:
+        return badge("Being deleted", "bad", "delete")
     if pod.phase in _WITHOUT_AGENT:
         return _WITHOUT_AGENT[PodPhase(pod.phase)]
     health = judge(pod, silence)

@@ -1,4 +1,4 @@
-"""Pods with their slot grids; draining."""
+"""Pods with their slot grids; draining and deleting them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
-from pods_app import services
+from pods_app import deletion, services
 from pods_app.admin.health import HealthFilter, health_badge, heard, thresholds
 from pods_app.admin.pool import Operates
 from pods_app.admin.slots import squares, with_slots
 from pods_app.api.visibility import visible_pools, visible_project_ids
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.selectors import with_load
+from pods_app.stakes import stakes_of
 from pods_app.states import RESERVING, DirectoryState, LeaseState, PodPhase
 from tasks_app.actors import Actor
 from tasks_app.admin.base import SlipwayAdmin, list_url
@@ -68,19 +69,18 @@ def reserved_for(pod: ManagedPod, visible: set[Any]) -> dict[str, Any]:
     return {"reserved": named, "hidden": len(found) - len(named)}
 
 
-def _at_stake(pod: ManagedPod) -> dict[str, Any]:
-    leases = Lease.objects.filter(slot__pod=pod).exclude(state=LeaseState.ENDED)
-    return {"leases": list(leases.select_related("task__workspace", "slot"))}
-
-
 class OfPod(Operates):
     """An operation on a pod; it may stand on the page of what belongs to one."""
 
-    form_class = DrainForm
+    form_class: ClassVar[type[OperationForm]] = DrainForm
 
     def pod(self, obj: Any) -> ManagedPod:
         """Return the pod of the page's object."""
         return cast(ManagedPod, obj)
+
+    def at_stake(self, actor: Actor, obj: Any) -> dict[str, Any]:
+        """Return what the dialog shows of what is in the pod."""
+        return {"stakes": stakes_of(self.pod(obj)), "visible": visible_project_ids(actor.user)}
 
 
 class Drain(OfPod):
@@ -92,10 +92,10 @@ class Drain(OfPod):
     def availability(self, actor: Actor, obj: Any) -> Availability:
         pod = self.pod(obj)
         reason = "The pod is gone." if pod.phase == PodPhase.GONE else ""
-        return Availability(not pod.draining and may(actor, Action.OPERATE), reason)
+        return Availability(not pod.draining and may(actor, Action.DRAIN_POD), reason)
 
     def context(self, actor: Actor, obj: Any) -> dict[str, Any]:
-        return {**_at_stake(self.pod(obj)), "visible": visible_project_ids(actor.user)}
+        return self.at_stake(actor, obj)
 
     def run(self, actor: Actor, obj: Any, data: dict[str, Any]) -> Done:
         pod = services.drain_pod(actor=actor, pod_id=self.pod(obj).pk, reason=data["reason"])
@@ -107,11 +107,45 @@ class Undrain(OfPod):
     title, submit = "Let this pod take work again?", "Undrain"
 
     def availability(self, actor: Actor, obj: Any) -> Availability:
-        return Availability(self.pod(obj).draining and may(actor, Action.OPERATE))
+        pod = self.pod(obj)
+        reason = "It is being deleted." if pod.deletion_reason else ""
+        return Availability(pod.draining and may(actor, Action.DRAIN_POD), reason)
 
     def run(self, actor: Actor, obj: Any, data: dict[str, Any]) -> Done:
         pod = services.undrain_pod(actor=actor, pod_id=self.pod(obj).pk, reason=data["reason"])
         return Done(f"{pod.pod_name} takes work again.")
+
+
+class DeleteForm(OperationForm):
+    reason = forms.CharField(max_length=200, help_text="For those whose work it interrupts.")
+    confirm = forms.CharField(label="Type the pod's name", help_text="It cuts off an apply.")
+
+    def prepare(self) -> None:
+        """The name is typed only when an apply could be cut off."""
+        if not any(stake.cut for stake in stakes_of(self.obj)):
+            del self.fields["confirm"]
+
+
+class Delete(OfPod):
+    name, label, icon, tone = "delete", "Delete", "delete", "danger"
+    title, submit = "Delete this pod?", "Delete pod"
+    text = (
+        "It ends at once, with all that runs in it. Its pool makes another one if it wants it. To "
+        "let its work finish, drain it first."
+    )
+    template = "admin/slipway/pods/stake.html"
+    form_class = DeleteForm
+
+    def availability(self, actor: Actor, obj: Any) -> Availability:
+        shown = may(actor, Action.DELETE_POD)
+        return Availability(shown, deletion.obstacle(self.pod(obj)))
+
+    def context(self, actor: Actor, obj: Any) -> dict[str, Any]:
+        return {**self.at_stake(actor, obj), "deletes": True}
+
+    def run(self, actor: Actor, obj: Any, data: dict[str, Any]) -> Done:
+        pod = deletion.delete_pod(actor=actor, pod_id=self.pod(obj).pk, **data)
+        return Done(f"{pod.pod_name} is being deleted.")
 
 
 @admin.register(ManagedPod)
@@ -120,7 +154,7 @@ class ManagedPodAdmin(InPools):
 
     page_template = "admin/slipway/pods/pod.html"
     pod_path = ""
-    operations = (Drain(), Undrain())
+    operations = (Drain(), Undrain(), Delete())
     empty_text = "No agent has registered yet. Make a token on a pool's page and start run_agent."
     list_display = (
         "pod_name",

@@ -13,6 +13,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from pods_app import deletion
 from pods_app import services as service
 from pods_app.api.visibility import visible_pools, visible_project_ids
 from pods_app.health import Health, condition, doubt_seconds, judge
@@ -116,6 +117,7 @@ class PodSerializer(LoadSerializer):
             "phase",
             "phase_reason",
             "draining",
+            "deletion_reason",
             "agent_id",
             "last_heartbeat",
             *LoadSerializer.LOAD,
@@ -166,6 +168,16 @@ class DrainReason(Input):
 
 class UndrainReason(Input):
     reason = serializers.CharField(max_length=500, allow_blank=True, default="")
+
+
+class DeletePod(Input):
+    reason = serializers.CharField(max_length=200, help_text="Why; it is kept in the events.")
+    confirm = serializers.CharField(
+        max_length=253,
+        required=False,
+        allow_blank=True,
+        help_text="The pod's name, if an apply that was started would be cut off.",
+    )
 
 
 class KnowsVisible(ApiViewSet):
@@ -227,9 +239,20 @@ class PodViewSet(KnowsVisible):
         """Let the pod take work again."""
         return self._changed(service.undrain_pod, self.input(UndrainReason))
 
-    def _changed(self, change: Any, values: dict[str, Any]) -> Response:
+    @extend_schema(request=DeletePod, responses={202: PodSerializer})
+    @action(detail=True, methods=["post"], url_path="delete")
+    def delete_pod(self, request: Request, pk: str) -> Response:
+        """End the pod with all that runs in it; its pool makes another one if it wants it.
+
+        Plans go back to the queue, and what waits for a person is made ready elsewhere. A started
+        apply is cut off and becomes `apply_unknown`: that needs the pod's name as `confirm`. A
+        static pod can be deleted once its agent is lost.
+        """
+        return self._changed(deletion.delete_pod, self.input(DeletePod), 202)
+
+    def _changed(self, change: Any, values: dict[str, Any], status: int = 200) -> Response:
         change(actor=self.actor, pod_id=self.get_object().pk, **values)
-        return self.answer(self.get_object())
+        return self.answer(self.get_object(), status)
 
 
 class SlotViewSet(KnowsVisible):

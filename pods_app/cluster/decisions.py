@@ -39,6 +39,7 @@ class Act(StrEnum):
     ADOPT = "adopt"  # an object of ours without a row
     GONE = "gone"  # the row: its object has ended, or does not exist
     CLEAN = "clean"  # an object that has ended, or whose row is over
+    DELETE = "delete"  # at once, with what runs in it: a person said so
     RETIRE = "end"  # drain if free, then delete
     DRAIN = "drain"
     UNDRAIN = "undrain"
@@ -57,6 +58,7 @@ class Row:
     phase: str = PodPhase.ONLINE
     reason: str = ""
     draining: bool = False
+    deletion: str = ""  # who deletes it and why
     occupied: int = 0  # slots that run or keep something
     template: str = ""
     node: str = ""
@@ -150,6 +152,9 @@ def _supplies(pool: _Pool, row: Row) -> bool:
         pool.decide(Act.GONE, row.name, seen.reason, row)
         pool.decide(Act.CLEAN, row.name, seen.reason, row, obj)
         return False
+    if row.deletion:
+        pool.decide(Act.DELETE, row.name, row.deletion, row, obj)
+        return False
     _mark(pool, row, obj)
     if seen.deleting and not row.draining:
         pool.decide(Act.DRAIN, row.name, seen.reason if seen.overdue else ENDED_THERE, row, obj)
@@ -159,6 +164,9 @@ def _supplies(pool: _Pool, row: Row) -> bool:
 
 
 def _without_object(pool: _Pool, row: Row) -> bool:
+    if row.deletion:
+        pool.decide(Act.GONE, row.name, row.deletion, row)
+        return False
     if row.uid:
         pool.decide(Act.GONE, row.name, "it does not exist in the cluster any more", row)
         return False

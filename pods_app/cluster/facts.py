@@ -43,6 +43,7 @@ def _row(pod: Any) -> Row:  # a ManagedPod with its occupancy
         phase=pod.phase,
         reason=pod.phase_reason,
         draining=pod.draining,
+        deletion=pod.deletion_reason,
         occupied=pod.running + pod.reserved,
         idle_seconds=_seconds(pod.now, pod.changed_at),
         template=pod.template_digest,

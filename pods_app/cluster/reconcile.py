@@ -36,7 +36,7 @@ from pods_app.services import (
     pod_is_gone,
 )
 from pods_app.states import ENDED_THERE, PodPhase, PoolKind
-from tasks_app.exceptions import InvalidInput, SlipwayError
+from tasks_app.exceptions import Conflict, InvalidInput, SlipwayError
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.transitions import record
 
@@ -92,6 +92,7 @@ class _Round:
             Act.ADOPT: self._adopt,
             Act.GONE: self._gone,
             Act.CLEAN: self._clean,
+            Act.DELETE: self._delete,
             Act.RETIRE: self._retire,
             Act.DRAIN: self._drain,
             Act.UNDRAIN: self._undrain,
@@ -133,7 +134,7 @@ class _Round:
         except Unreachable as error:
             _tell(self._pool, error.detail, self._dry_run)
             raise
-        except Changed:
+        except (Changed, Conflict):
             log.info("pod %s has changed; the next pass reads it again", decision.name)
         except (ClusterError, InvalidInput) as error:
             self._trouble = self._trouble or error.detail
@@ -229,6 +230,12 @@ class _Round:
     def _clean(self, decision: Decision) -> None:
         found = _object(decision)
         self._api.delete_pod(found.name, uid=found.uid, resource_version=found.version)
+
+    def _delete(self, decision: Decision) -> None:
+        """Remove it at once; the next pass finds it gone, and its work is returned then."""
+        found = _object(decision)
+        self._api.delete_pod(found.name, uid=found.uid, grace=0)
+        notify_controller()
 
     def _retire(self, decision: Decision) -> None:
         row = _row(decision)

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ('phase_reason', models.CharField(blank=True, max_length=500)),
                 ('agent_id', models.CharField(blank=True, db_index=True, max_length=50)),
                 ('draining', models.BooleanField(default=False, help_text='An operator or the scaler said so')),
+                ('deletion_reason', models.CharField(blank=True, help_text='Who deletes it and why: it is ended with all that runs in it; empty if nobody', max_length=250)),
                 ('ending', models.BooleanField(default=False, help_text='Its agent was asked to end; over when it registers again')),
                 ('slot_limit', models.PositiveSmallIntegerField(default=3, help_text='Slots its agent offers; slots beyond take no new work')),
                 ('last_heartbeat', models.DateTimeField(null=True)),
@@ -261,6 +262,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='managedpod',
             constraint=models.UniqueConstraint(condition=models.Q(('phase', 'gone'), _negated=True), fields=('pool', 'pod_name'), name='pod_name_unique_in_pool'),
+        ),
+        migrations.AddConstraint(
+            model_name='managedpod',
+            constraint=models.CheckConstraint(condition=models.Q(('deletion_reason', ''), ('draining', True), _connector='OR'), name='pod_deleted_drains'),
         ),
         migrations.AddConstraint(
             model_name='poolcredential',

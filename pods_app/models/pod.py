@@ -23,6 +23,11 @@ class ManagedPod(Identified):
     phase_reason = models.CharField(max_length=500, blank=True)
     agent_id = models.CharField(max_length=50, blank=True, db_index=True)
     draining = models.BooleanField(default=False, help_text="An operator or the scaler said so")
+    deletion_reason = models.CharField(
+        max_length=250,
+        blank=True,
+        help_text="Who deletes it and why: it is ended with all that runs in it; empty if nobody",
+    )
     ending = models.BooleanField(
         default=False, help_text="Its agent was asked to end; over when it registers again"
     )
@@ -58,6 +63,9 @@ class ManagedPod(Identified):
                 fields=["pool", "pod_name"],
                 condition=~Q(phase=PodPhase.GONE),
                 name="pod_name_unique_in_pool",
+            ),
+            models.CheckConstraint(
+                condition=Q(deletion_reason="") | Q(draining=True), name="pod_deleted_drains"
             ),
         ]
 

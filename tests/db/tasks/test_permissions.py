@@ -21,7 +21,7 @@ MANAGE = APPROVE | {
     "change_project",
 }
 #: What a manager of every project may in addition.
-GLOBAL = {"operate", "override_freeze"}
+GLOBAL = {"operate", "drain_pod", "delete_pod", "override_freeze"}
 #: Written out on purpose: a change of the rules must be made twice.
 MATRIX = {"viewer": VIEW, "planner": PLAN, "approver": APPROVE, "manager": MANAGE}
 

@@ -60,6 +60,24 @@ LOST_NODE = Diagnosis(ObjectPhase.UNKNOWN, "Its node n1 is not heard of.", "n1")
 TABLE = {
     "nothing is wanted": (Wish(0, "t1"), [], [], []),
     "missing": (TWO, [], [], ["create pool-0", "create pool-1"]),
+    "a person deletes it, whatever runs there": (
+        ONE,
+        [row(deletion="deleted by ada", draining=True, occupied=2)],
+        [thing(busy=True)],
+        ["delete pool-0", "create pool-1"],
+    ),
+    "it was deleted and is gone": (
+        ONE,
+        [row(deletion="deleted by ada", draining=True, occupied=2)],
+        [],
+        ["gone pool-0", "create pool-1"],
+    ),
+    "it was deleted before it was made": (
+        Wish(0, "t1"),
+        [row(uid="", deletion="deleted by ada", draining=True)],
+        [],
+        ["gone pool-0"],
+    ),
     "all is well": (ONE, [row()], [thing()], []),
     "a row whose pod was never asked for": (ONE, [row(uid="")], [], ["make pool-0"]),
     "the same, asked for a moment ago": (ONE, [row(uid="", pause_seconds=3)], [], []),

@@ -1,0 +1,82 @@
+"""Deleting a pod in the admin: what the dialog shows, asks and does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from pods_app.models import ManagedPod
+from pods_app.states import PoolKind
+from tasks_app.models import Event
+from tests.support.showcase import Showcase, lease_of
+
+DIALOG = {"X-Slipway-Dialog": "1"}
+
+
+def url(pod: ManagedPod, name: str) -> str:
+    return reverse("admin:pods_app_managedpod_operate", args=[pod.pk, name])
+
+
+@pytest.fixture
+def pod(showcase: Showcase) -> ManagedPod:
+    """The pod in which an apply runs; as if the controller had made it."""
+    found: ManagedPod = lease_of(showcase.applying).slot.pod
+    ManagedPod.objects.filter(pk=found.pk).update(kind=PoolKind.LOCAL)
+    found.refresh_from_db()
+    return found
+
+
+def test_a_running_apply_is_named_and_the_name_must_be_typed(
+    showcase: Showcase, browse: Any, pod: ManagedPod
+) -> None:
+    client = browse(showcase.admin)
+    form = client.get(url(pod, "delete"), headers=DIALOG).content.decode()
+    assert "data-warehouse #1" in form and "is cut off in the middle" in form
+    assert 'name="confirm"' in form
+    for confirm, status in (("", 422), ("another", 400)):
+        data = {"reason": "disk", "confirm": confirm}
+        assert client.post(url(pod, "delete"), data, headers=DIALOG).status_code == status
+    pod.refresh_from_db()
+    assert not pod.deletion_reason
+    data = {"reason": "disk", "confirm": pod.pod_name}
+    answer = client.post(url(pod, "delete"), data, headers=DIALOG)
+    assert "is being deleted" in answer.json()["message"]
+    pod.refresh_from_db()
+    assert pod.deletion_reason == "deleted by ada: disk"
+    assert Event.objects.filter(kind="pod.deleted", actor="user:ada").count() == 1
+    page = client.get(reverse("admin:pods_app_managedpod_change", args=[pod.pk]))
+    html = page.content.decode()
+    assert "It is being deleted by ada: disk." in html and "Being deleted" in html
+    assert "Delete: not possible. It is being deleted already." in html
+
+
+def test_without_an_apply_a_reason_is_enough(showcase: Showcase, browse: Any) -> None:
+    pod = ManagedPod.objects.get(draining=True)
+    ManagedPod.objects.filter(pk=pod.pk).update(kind=PoolKind.LOCAL)
+    client = browse(showcase.admin)
+    form = client.get(url(pod, "delete"), headers=DIALOG).content.decode()
+    assert "Nothing is in it now." in form and 'name="confirm"' not in form
+    assert client.post(url(pod, "delete"), {"reason": "disk"}).status_code == 303
+    pod.refresh_from_db()
+    assert pod.deletion_reason
+
+
+def test_looking_changes_nothing_and_others_may_not(
+    showcase: Showcase, browse: Any, pod: ManagedPod
+) -> None:
+    for name in ("drain", "delete"):
+        assert browse(showcase.admin).get(url(pod, name)).status_code == 200
+        for person in (showcase.approver, showcase.viewer):
+            client = browse(person)
+            assert client.get(url(pod, name)).status_code == 404
+            data = {"reason": "disk", "confirm": pod.pod_name}
+            assert client.post(url(pod, name), data).status_code == 404
+    pod.refresh_from_db()
+    assert not pod.draining and not pod.deletion_reason
+
+
+def test_a_drain_says_what_stays(showcase: Showcase, browse: Any, pod: ManagedPod) -> None:
+    form = browse(showcase.admin).get(url(pod, "drain"), headers=DIALOG).content.decode()
+    assert "goes on to its end" in form

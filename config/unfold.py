@@ -117,6 +117,12 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _item("Pools", "hub", "pods_app_pool"),
                     _item("Pods", "memory", "pods_app_managedpod"),
+                    {
+                        "title": "Slot grid",
+                        "icon": "grid_view",
+                        "link": _page("admin:pods_app_managedpod_grid"),
+                        "permission": _NAVIGATION + "sees",
+                    },
                     _item("Slots", "view_module", "pods_app_podslot"),
                     _item("Agents", "smart_toy", "agents_app_agent"),
                     _item("Freezes", "event_busy", "pods_app_freezewindow"),

@@ -8,12 +8,15 @@ from typing import Any, ClassVar, cast
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 
 from pods_app import deletion, services
 from pods_app.admin.health import HealthFilter, health_badge, heard, thresholds
+from pods_app.admin.pod_grid import grid_context
 from pods_app.admin.pool import Operates
 from pods_app.admin.slots import squares, with_slots
 from pods_app.api.visibility import visible_pools, visible_project_ids
@@ -22,7 +25,7 @@ from pods_app.selectors import with_load
 from pods_app.stakes import stakes_of
 from pods_app.states import RESERVING, DirectoryState, LeaseState, PodPhase
 from tasks_app.actors import Actor
-from tasks_app.admin.base import SlipwayAdmin, list_url
+from tasks_app.admin.base import PARTS_HEADER, SlipwayAdmin, list_url
 from tasks_app.admin.filters import uuid_or_none
 from tasks_app.admin.operations import Availability, Done, OperationForm
 from tasks_app.formats import DASH, byte_words
@@ -216,6 +219,25 @@ class ManagedPodAdmin(InPools):
     @admin.display(description="Engines")
     def engines_word(self, obj: ManagedPod) -> Any:
         return ", ".join(f"{e['engine']} {e['version']}" for e in obj.engines) or DASH
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.grid_view)
+        return [path("grid/", view, name="pods_app_managedpod_grid"), *super().get_urls()]
+
+    def grid_view(self, request: HttpRequest) -> HttpResponse:
+        """Every slot of the pools a person sees; nothing is changed here."""
+        if not self.has_view_permission(request):
+            raise Http404
+        in_parts = PARTS_HEADER in request.headers
+        context = {
+            **({} if in_parts else self.admin_site.each_context(request)),
+            "layout": "admin/slipway/fragment.html" if in_parts else "admin/base_site.html",
+            "opts": self.opts,
+            "title": "Slot grid",
+            "every_ms": self.refresh_ms,
+            **grid_context(request.user, request.GET.get("pool")),
+        }
+        return TemplateResponse(request, "admin/slipway/pods/grid_page.html", context)
 
     def subtitle(self, obj: ManagedPod) -> str:
         return f"in {obj.pool.name}"

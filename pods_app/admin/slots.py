@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import Prefetch
@@ -12,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from pods_app.admin.health import health_badge, heard
 from pods_app.api.visibility import visible_project_ids
+from pods_app.health import doubt_seconds
 from pods_app.models import ManagedPod, PodSlot
 from pods_app.selectors import slot_counts
 from pods_app.states import PodPhase, SlotStatus
@@ -36,7 +38,9 @@ class Square:
     status: str
     words: str
     url: str
-    lost: bool
+    task: str  # its name; "" if idle or not to be named
+    age: str
+    mark: str  # of its pod: draining, doubt, gone; "" if all is well
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,34 @@ def squares(pod: ManagedPod, slots: Iterable[PodSlot], visible: set[Any]) -> lis
     return [_square(pod, slot, visible) for slot in sorted(slots, key=lambda slot: slot.slot_id)]
 
 
+def _mark(pod: Any) -> tuple[str, str]:
+    """Return how slots of a pod look besides their status, and the words for it."""
+    if pod.deletion_reason:
+        return "gone", "its pod is being deleted"
+    if pod.phase in (PodPhase.LOST, PodPhase.GONE):
+        return "gone", f"its pod is {pod.phase}"
+    if pod.phase == PodPhase.STARTING:
+        return "doubt", "its pod is starting"
+    if pod.draining or pod.ending:
+        return "draining", "draining: takes no work"
+    limit = timezone.now() - timedelta(seconds=doubt_seconds())
+    if pod.last_heartbeat is None or pod.last_heartbeat < limit:
+        return "doubt", "its agent is in doubt"
+    return "", ""
+
+
 def _square(pod: ManagedPod, slot: PodSlot, visible: set[Any]) -> Square:
-    lost = pod.phase != PodPhase.ONLINE
     age = seconds_words((timezone.now() - slot.updated_at).total_seconds())
-    words, url = f"Slot {slot.slot_id}: {slot.get_status_display().lower()} for {age}", ""
+    words, url, name = f"Slot {slot.slot_id}: {slot.get_status_display().lower()} for {age}", "", ""
     task = slot.task
     if task is not None:
         if task.workspace.project_id in visible:
-            words, url = f"{words}, {task.workspace.name} #{task.number}", object_url(task)
+            name, url = f"{task.workspace.name} #{task.number}", object_url(task)
+            words = f"{words}, {name}"
         else:
             words += ", a task of another project"
-    if pod.draining and slot.status == SlotStatus.IDLE:
-        words += ", draining: takes no work"
-    return Square(slot.status, words, url, lost or pod.draining)
+    mark, state = _mark(pod)
+    return Square(slot.status, f"{words}, {state}" if state else words, url, name, age, mark)
 
 
 def rows(pods: Iterable[Any], user: Any) -> list[Row]:

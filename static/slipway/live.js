@@ -108,10 +108,12 @@
       const root = fresh.querySelector("[data-live]");
       if (!root) throw new Error("you are signed out.");
       page.dataset.every = root.dataset.every;
+      const focused = document.activeElement; // a node that is moved loses it
       for (const part of root.querySelectorAll("[data-part]")) {
         const mine = page.querySelector('[data-part="' + part.dataset.part + '"]');
         if (mine) morph(mine, part);
       }
+      if (focused.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
       fetched = Date.now();
       failed = "";
       tellTimes();

@@ -52,6 +52,7 @@ def path_of(server: Server, page: str) -> str:
         "workspaces": "/admin/tasks_app/workspace/",
         "workspace": f"/admin/tasks_app/workspace/{made.workspace.pk}/change/",
         "pool": f"/admin/pods_app/pool/{made.pool.pk}/change/",
+        "slot grid": "/admin/pods_app/managedpod/grid/",
         "state versions": "/admin/tasks_app/stateversion/",
         "bulk": f"/admin/tasks_app/task/bulk/confirm/?task={made.waiting.pk}&task={made.failed.pk}",
     }[page]
@@ -66,6 +67,7 @@ PAGES = [
     "workspaces",
     "workspace",
     "pool",
+    "slot grid",
     "state versions",
     "bulk",
 ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from pods_app.models import ManagedPod
 from pods_app.states import PoolKind
 from tasks_app.models import Event
+from tests.support.factories import make_pod
 from tests.support.showcase import Showcase, lease_of
 
 DIALOG = {"X-Slipway-Dialog": "1"}
@@ -38,8 +41,7 @@ def test_a_running_apply_is_named_and_the_name_must_be_typed(
     for confirm, status in (("", 422), ("another", 400)):
         data = {"reason": "disk", "confirm": confirm}
         assert client.post(url(pod, "delete"), data, headers=DIALOG).status_code == status
-    pod.refresh_from_db()
-    assert not pod.deletion_reason
+    assert not ManagedPod.objects.exclude(deletion_reason="").exists()
     data = {"reason": "disk", "confirm": pod.pod_name}
     answer = client.post(url(pod, "delete"), data, headers=DIALOG)
     assert "is being deleted" in answer.json()["message"]
@@ -80,3 +82,28 @@ def test_looking_changes_nothing_and_others_may_not(
 def test_a_drain_says_what_stays(showcase: Showcase, browse: Any, pod: ManagedPod) -> None:
     form = browse(showcase.admin).get(url(pod, "drain"), headers=DIALOG).content.decode()
     assert "goes on to its end" in form
+
+
+def test_the_grid_needs_the_same_queries_for_a_hundred_pods(
+    showcase: Showcase, browse: Any
+) -> None:
+    client, path = browse(showcase.admin), reverse("admin:pods_app_managedpod_grid")
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            page = client.get(path, headers={"X-Slipway-Parts": "1"})
+        assert page.status_code == 200
+        return len(found)
+
+    before = queries()
+    for _ in range(100):
+        make_pod(showcase.pool)
+    assert queries() == before <= 40
+    html = client.get(path).content.decode()
+    assert html.count('class="sw-slot sw-slot-idle" role="img"') >= 300
+    assert "data-warehouse #1" in html and "sw-slot-gone" in html and "new disk" in html
+
+
+def test_the_grid_names_no_task_of_another_project(showcase: Showcase, browse: Any) -> None:
+    html = browse(showcase.viewer).get(reverse("admin:pods_app_managedpod_grid")).content.decode()
+    assert "a task of another project" in html and "data-warehouse" not in html

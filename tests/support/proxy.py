@@ -28,9 +28,15 @@ class Action(Enum):
 
     REFUSE = "the connection ends before the server hears of it"
     CUT = "the server answers, and the connection ends before the answer"
+    TWICE = "the server hears it twice, and its second answer is passed on"
+    LATE = "the connection ends, and the server hears of it only when the fault is released"
     ANSWER = "the proxy answers with an error itself"
     HOLD_REQUEST = "the request waits in front of the server"
     HOLD_REPLY = "the server's answer waits in front of the client"
+
+
+#: A fault of these has hit when the server has answered.
+_ANSWERED = {Action.CUT, Action.TWICE, Action.LATE, Action.HOLD_REPLY}
 
 
 @dataclass(eq=False)
@@ -43,6 +49,7 @@ class Fault:
     times: int | None
     status: int
     hits: int = 0
+    statuses: list[int] = field(default_factory=list)  # what the server answered
     _hit: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
 
@@ -50,11 +57,12 @@ class Fault:
         exhausted = self.times is not None and self.hits >= self.times
         return not exhausted and bool(self.method.fullmatch(method) and self.path.search(path))
 
-    def note(self) -> None:
+    def note(self, *statuses: int) -> None:
+        self.statuses += statuses
         self._hit.set()
 
     def wait(self, seconds: float = PATIENCE) -> None:
-        """Wait until it hit a request; for CUT and HOLD_REPLY, until the server answered it."""
+        """Wait until it hit a request; where the server hears of it, until that answered."""
         assert self._hit.wait(seconds), f"nothing came by for {self}"
 
     def release(self) -> None:
@@ -163,7 +171,7 @@ class FaultProxy:
             for fault in self._faults:
                 if fault.matches(method, path):
                     fault.hits += 1
-                    if fault.action not in {Action.CUT, Action.HOLD_REPLY}:
+                    if fault.action not in _ANSWERED:
                         fault.note()
                     return fault
         return None
@@ -242,17 +250,22 @@ class _Handler(BaseHTTPRequestHandler):
         if action is Action.REFUSE:
             self.close_connection = True
             return
+        if fault and action is Action.LATE:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            fault.hold()
         try:
-            status, headers, content = self._ask(body)
+            first = [self._ask(body, alone=True)[0]] if action is Action.TWICE else []
+            status, headers, content = self._ask(body, alone=action is Action.LATE)
         except (_Gone, OSError, http.client.HTTPException):
             self.close_connection = True
             return
         proxy.exchanges.append(Exchange(self.command, self.path, status))
         if fault:
-            fault.note()
+            fault.note(*first, status)
         if fault and action is Action.HOLD_REPLY:
             fault.hold()
-        if action is Action.CUT or proxy.is_down:
+        if action in {Action.CUT, Action.LATE} or proxy.is_down:
             self.close_connection = True
             return
         self._answer(status, headers, content)
@@ -270,7 +283,12 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(parts)
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _ask(self, body: bytes, *, alone: bool = False) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Send the request to the server; returns status, headers and content.
+
+        Args:
+            alone: whatever becomes of the client.
+        """
         upstream = http.client.HTTPConnection(
             "127.0.0.1", self.server.proxy.upstream_port, timeout=PATIENCE
         )
@@ -281,7 +299,8 @@ class _Handler(BaseHTTPRequestHandler):
                     upstream.putheader(name, value)
             upstream.putheader("Content-Length", str(len(body)))
             upstream.endheaders(body)
-            self._wait_for_answer(upstream)
+            if not alone:
+                self._wait_for_answer(upstream)
             answer = upstream.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:

@@ -44,11 +44,11 @@ def doubt_if_unknown(
     Returns:
         Whether the database is older than reality.
     """
-    row = installation()
-    if str(incarnation) in row.former:
-        return False
     unknown = _unknown(Lease, "pk", leases) | _unknown(ApplyPermit, "lease_id", permitted)
     if not unknown:
+        return False
+    row = installation()
+    if str(incarnation) in row.former:
         return False
     sentence = (
         f"Agent {pod.pod_name} knows work this database does not: the database was restored "

@@ -7,17 +7,14 @@ permit, and stays so unless the permit was granted for a run that was given just
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import F
+from django.db import connection
 
-from pods_app.models import ApplyPermit, Lease
+from pods_app.models import Lease
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.keyring import keyring
-from tasks_app.models import StateLock
-from tasks_app.models.base import ClockTimestamp
 from tasks_app.ports import StateGrant
 from tasks_app.states import Status
 
@@ -52,19 +49,18 @@ class LeaseStateAccess:
         body, (phase, digest) = ".".join(parts[:4]), parts[2:4]
         if not keyring().verify(body, parts[4]):
             return None
-        lease = Lease.objects.select_related("task").filter(pk=UUID(hex=parts[1])).first()
-        if lease is None:
+        facts = _facts(UUID(hex=parts[1]), digest)
+        if facts is None:
             return None
-        over = lease.state == LeaseState.ENDED
-        permit = _permit(lease, digest) if phase == LeasePhase.APPLY else None
-        refusal = "This run is over." if over else _lock_refusal(lease, phase, permit)
-        writes = permit is not None and permit.mine and _holds_lock(lease)
+        over = facts.state == LeaseState.ENDED
+        refusal = "This run is over." if over else _lock_refusal(facts, phase)
+        writes = phase == LeasePhase.APPLY and bool(facts.mine) and facts.locked
         if over:
-            writes = writes and _outlives_freeze(lease)
+            writes = writes and facts.outlives_freeze
         return StateGrant(
-            workspace_id=lease.task.workspace_id,
-            task_id=lease.task_id,
-            lease_id=lease.pk,
+            workspace_id=facts.workspace_id,
+            task_id=facts.task_id,
+            lease_id=facts.lease_id,
             may_read=not over or writes,
             may_lock=not refusal,
             may_write=writes,
@@ -72,60 +68,59 @@ class LeaseStateAccess:
         )
 
 
-@dataclass(frozen=True)
-class _Permit:
-    """A lease's permit, as far as a token is concerned.
+class _Facts(NamedTuple):
+    """What a token is judged by."""
 
-    Args:
-        mine: it was granted for a run that was given what the token's run was given.
-        valid: its time is not over.
-    """
+    lease_id: UUID
+    state: str
+    task_id: UUID
+    workspace_id: UUID
+    task_status: str
+    #: A freeze took the pod of an apply whose process may still live. Nothing that it reports
+    #: counts, but what it stores under its lock is the only record of what it made, and nobody
+    #: else writes until a person has looked and the lock is released.
+    outlives_freeze: bool
+    #: The permit was granted for a run that was given what the token's run was given, and its
+    #: time is not over; None: there is no permit.
+    mine: bool | None
+    valid: bool | None
+    locked: bool  # the state, under this lease
 
-    mine: bool
-    valid: bool
 
-
-def _permit(lease: Lease, digest: str) -> _Permit | None:
-    row = (
-        ApplyPermit.objects.filter(lease=lease)
-        .annotate(left=F("expires_at") - ClockTimestamp())
-        .values_list("environment_digest", "left")
-        .first()
+#: One question: an apply asks it three times before its first action, and a person waits.
+_FACTS = """
+SELECT lease.id, lease.state, lease.task_id, task.workspace_id, task.status,
+    lease.frozen_at IS NOT NULL AND task.status = 'interrupted' AND task.acknowledged_at IS NULL,
+    left(permit.environment_digest, %s) = %s,
+    permit.expires_at > clock_timestamp(),
+    EXISTS (
+        SELECT FROM tasks_app_statelock held
+        WHERE held.lease_id = lease.id AND held.released_at IS NULL
     )
-    if row is None:
-        return None
-    granted_for, left = row
-    return _Permit(granted_for[:_DIGEST_LENGTH] == digest, left > timedelta(0))
+FROM pods_app_lease lease
+JOIN workspace_tasks task ON task.id = lease.task_id
+LEFT JOIN pods_app_applypermit permit ON permit.lease_id = lease.id
+WHERE lease.id = %s
+"""
 
 
-def _outlives_freeze(lease: Lease) -> bool:
-    """Whether a freeze took the pod of an apply whose process may still live.
-
-    Nothing that it reports counts, but what it stores under its lock is the only record of what
-    it made, and nobody else writes until a person has looked and the lock is released.
-    """
-    task = lease.task
-    return (
-        lease.frozen_at is not None
-        and task.status == Status.INTERRUPTED
-        and task.acknowledged_at is None
-    )
+def _facts(lease_id: UUID, digest: str) -> _Facts | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_FACTS, [_DIGEST_LENGTH, digest, lease_id])
+        row = cursor.fetchone()
+    return _Facts(*row) if row else None
 
 
-def _holds_lock(lease: Lease) -> bool:
-    return StateLock.objects.filter(lease_id=lease.pk, released_at=None).exists()
-
-
-def _lock_refusal(lease: Lease, phase: str, permit: _Permit | None) -> str:
+def _lock_refusal(facts: _Facts, phase: str) -> str:
     """Return why this lease may not lock the state now; empty if it may."""
     if phase != LeasePhase.APPLY:
         return "A plan reads the state without locking it."
-    if permit is not None and not permit.mine:
+    if facts.mine is False:
         return "The apply was permitted for a run with other variables or credentials than this."
-    if permit is not None and _holds_lock(lease):
+    if facts.mine and facts.locked:
         return ""  # LOCK is idempotent by its ID; the backend compares it.
-    if permit is None or lease.task.status != Status.APPLYING:
-        return f"The task is {lease.task.status}: no apply is permitted."
-    if not permit.valid:
+    if not facts.mine or facts.task_status != Status.APPLYING:
+        return f"The task is {facts.task_status}: no apply is permitted."
+    if not facts.valid:
         return "The apply permit is not valid any more; nothing was applied."
     return ""

@@ -10,6 +10,7 @@ from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -179,7 +180,8 @@ class TaskViewSet(ApiViewSet):
         return self._decided(warmups.warm_again, {})
 
     def _decided(self, decide: Any, values: dict[str, Any]) -> Response:
-        task_id: UUID = self.get_object().pk
+        visible = of_visible(Task.objects.only("pk"), self.request.user, "workspace__project")
+        task_id: UUID = get_object_or_404(visible, pk=self.kwargs["pk"]).pk
         decide(actor=self.actor, task_id=task_id, **values)
         return self._document(self.get_object(), 202)
 

@@ -5,6 +5,8 @@ Lock order: the task's row first (where one is named), then the workspace's row.
 
 from __future__ import annotations
 
+from django.db import connection
+
 from tasks_app.models import StateVersion, Workspace
 
 #: Lineage and serial; ("", None) where there is no state yet.
@@ -12,8 +14,9 @@ Position = tuple[str, int | None]
 
 
 def current_version(workspace: Workspace) -> StateVersion | None:
-    """Return the newest version, None only if there never was one."""
-    return StateVersion.objects.filter(workspace=workspace).order_by("-serial").first()
+    """Return the newest version with its blob, None only if there never was one."""
+    versions = StateVersion.objects.filter(workspace=workspace).select_related("blob")
+    return versions.order_by("-serial").first()
 
 
 def state_position(workspace: Workspace) -> Position:
@@ -35,4 +38,7 @@ def locked_state_position(workspace: Workspace) -> Position:
 
 def lock_row(workspace: Workspace) -> None:
     """Lock the workspace's row: one writer of its state at a time."""
-    Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT FROM tasks_app_workspace WHERE id = %s FOR NO KEY UPDATE", [workspace.pk]
+        )

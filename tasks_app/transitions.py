@@ -102,7 +102,8 @@ def transition(
             epoch=getattr(lease, "epoch", None),
             data=data or {},
         )
-        task.refresh_from_db()
+        # With its workspace, which whoever hears of it asks for next.
+        task.refresh_from_db(from_queryset=Task.objects.select_related("workspace"))
         task_transitioned.send(sender=Task, task=task, source=source, target=target)
     return task
 

@@ -13,10 +13,12 @@ from agents_app.agent.journal import LeaseJournal, journals, new_journal
 from agents_app.agent.machine import Machine
 from agents_app.agent.options import Options
 from agents_app.agent.worker import LEASE, LeaseWorker
-from agents_app.schema import Assignment, LeaseReport, WorkReply, WorkRequest
+from agents_app.schema import Assignment, Directive, LeaseReport, WorkReply, WorkRequest
 
 log = logging.getLogger("agent.loop")
 
+#: After an apply began: the next poll leaves the server to its permit.
+_START_SECONDS = 0.1
 #: A reply that is the same as the one before and came at once is not asked for again at once.
 _HASTE_SECONDS = 1.0
 _ENDING = "the agent is ending"
@@ -122,6 +124,8 @@ class Loop:
             hasty = time.monotonic() - begun < _HASTE_SECONDS
             if reply is None or (wait and hasty and _same(reply, before)):
                 self._over.wait(_HASTE_SECONDS)
+            elif _applies(reply) - _applies(before):
+                self._over.wait(_START_SECONDS)
             before, wait = reply, self._poll_seconds
 
     def _poll(self, wait: float) -> WorkReply:
@@ -197,6 +201,11 @@ class Loop:
 
 def _same(reply: WorkReply, before: WorkReply | None) -> bool:
     return before is not None and _wishes(reply) == _wishes(before)
+
+
+def _applies(reply: WorkReply | None) -> set[UUID]:
+    named = reply.assignments if reply else []
+    return {one.lease_id for one in named if one.directive == Directive.APPLY}
 
 
 def _wishes(reply: WorkReply) -> list[tuple[UUID, str]]:

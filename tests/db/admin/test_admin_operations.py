@@ -8,6 +8,7 @@ import pytest
 from django.urls import reverse
 
 from pods_app.models import ManagedPod, PoolToken
+from pods_app.states import TOO_MANY
 from tasks_app.actors import Actor
 from tasks_app.admin.task_operations import TASK_OPERATIONS
 from tasks_app.models import Event, Task, Variable
@@ -269,6 +270,19 @@ def test_draining_shows_what_is_in_the_pod(showcase: Showcase, browse: Any) -> N
     assert client.post(url(pod, "undrain"), {"reason": "done"}).status_code == 303
     pod.refresh_from_db()
     assert not pod.draining
+
+
+def test_a_pod_that_slipway_is_ending_is_not_given_work_again(
+    showcase: Showcase, browse: Any
+) -> None:
+    pod = ManagedPod.objects.filter(slots__task=showcase.waiting).get()
+    ManagedPod.objects.filter(pk=pod.pk).update(draining=True, phase_reason=TOO_MANY)
+    client = browse(showcase.admin)
+    page = client.get(reverse("admin:pods_app_managedpod_change", args=[pod.pk]))
+    assert "Slipway is ending it: work would be lost with it." in page.content.decode()
+    client.post(url(pod, "undrain"), {"reason": "now"})
+    pod.refresh_from_db()
+    assert pod.draining
 
 
 def test_run_time_rows_have_no_forms(showcase: Showcase, browse: Any) -> None:

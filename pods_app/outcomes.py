@@ -184,6 +184,10 @@ def _not_permitted(task: Task, lease: Lease, report: Report, actor: Actor) -> No
         _place_again(task, lease, actor, report.error or "the apply did not start")
     else:
         sentence = report.error or "The apply could not be prepared; plan again."
+        if report.outcome == "interrupted":  # what its agent does not know, the permits tell
+            sentence = (
+                "The agent was cut off before it had a permit: nothing was applied. Plan again."
+            )
         transition(
             task,
             Status.FAILED,
@@ -360,12 +364,7 @@ def fence(task: Task, *, actor: Actor, cause: str) -> None:
     waits = f"Waits for a person's verdict: {cause}"
     if task.status == Status.APPLYING:
         transition(
-            task,
-            Status.APPLY_UNKNOWN,
-            actor=actor,
-            lease=lease,
-            cause=cause,
-            waiting_reason=waits,
+            task, Status.APPLY_UNKNOWN, actor=actor, lease=lease, cause=cause, waiting_reason=waits
         )
     elif task.status == Status.APPLY_UNKNOWN:
         set_reason(task, waits)

@@ -42,6 +42,11 @@ class PermitDesk:
         with self._lock:
             return self._granted
 
+    @property
+    def asked(self) -> bool:
+        """Whether it was asked for, now or by a former agent process: the question is on disk."""
+        return self._journal.last(ASKED) is not None
+
     def close(self, why: str) -> bool:
         """Deny from now on; False if the permit was granted before."""
         with self._lock:

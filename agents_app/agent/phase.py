@@ -62,20 +62,28 @@ class LeaseRuns:
         self.control.interrupt()
         self.calls.stop_downloads()
 
-    def acquire(self) -> None:
+    def acquire(self, tell: Callable[[str], None] = log.warning) -> None:
         """Take the directory's lock, which an orphan of an earlier lease may still hold.
+
+        Args:
+            tell: called once, with a sentence, if that takes a while.
 
         Raises:
             DirectoryInUse: for too long.
         """
         until = time.monotonic() + IN_USE_SECONDS
+        told = False
         while True:
             try:
                 self.directory.acquire()
                 return
-            except DirectoryInUse:
+            except DirectoryInUse as error:
+                why = _explained(error, self.directory.users())
+                if not told:
+                    tell(f"Waits for its work directory: {why}")
+                told = True
                 if time.monotonic() > until or self._stopped.wait(_IN_USE_PAUSE):
-                    raise
+                    raise DirectoryInUse(why) from None
 
     def run(
         self, phase: Phase, job: Job, events: list[Event], uploader: Uploader, received: float
@@ -88,10 +96,10 @@ class LeaseRuns:
         """
         run_log = RunLog(self.journal.log_file(phase), secrets_of(job), self.machine.log_bytes_max)
         try:
-            if not events:
-                self.acquire()
-            run = self.new_run(job, run_log, uploader.note, received)
             uploader.start()
+            if not events:
+                self.acquire(lambda why: run_log.write(f"{why}\n"))
+            run = self.new_run(job, run_log, uploader.note, received)
             outcome = self._outcome(phase, run, events)
         except (DirectoryInUse, EngineMissing) as error:
             run_log.close()
@@ -132,7 +140,7 @@ class LeaseRuns:
 
     def _outcome(self, phase: Phase, run: Run, events: list[Event]) -> PlanOutcome | ApplyOutcome:
         if events:
-            return resume(run, events)
+            return resume(run, events, asked=self.permit.asked)
         if phase == Phase.PLAN:
             return run_plan(run)
         held, why_not = self.take_held()
@@ -142,3 +150,12 @@ class LeaseRuns:
         seconds = self.permit(**asked)
         self.applying()
         return seconds
+
+
+def _explained(error: DirectoryInUse, users: list[str]) -> str:
+    if not users:
+        return str(error)
+    return (
+        f"{error} It is {', '.join(users)}. If an agent that was killed left it, start that agent "
+        "again, or end the process."
+    )

@@ -33,7 +33,7 @@ LOOK_SECONDS = 1.0
 _COUNT_EVERY = 10
 #: How often all files of a directory that lies ready are looked at, in seconds.
 VERIFY_SECONDS = 60.0
-_TOO_LATE = "Not held: it was confirmed before anything could be held here."
+_TOO_LATE = "it was confirmed before anything could be held here."
 _MEMORY = "the agent's memory for held applies is used up"
 
 
@@ -44,7 +44,7 @@ class Warming:
         self._runs, self._memory = runs, runs.machine.hold_memory
         self._teller = _Teller(runs.calls, runs.journal.log_file(Phase.WARMUP))
         self._held: HeldApply | None = None
-        self._why_not = _TOO_LATE
+        self._why_not = _TOO_LATE  # nothing is held, or nothing ready
         self._restored = False
         self._looks = 0
         self._ready: Run | None = None  # whose directory was proven
@@ -85,17 +85,17 @@ class Warming:
         except RunCancelled:
             return  # the lease is let go
         except (RunnerError, OSError) as failure:
-            self._why_not = f"Not held: {run_log.redact(sentence(failure))}"
+            self._why_not = run_log.redact(sentence(failure))
             permanent = isinstance(failure, PlanUnusable)
             self._tell(run_log, steps, ready=False, permanent=permanent)
         except Exception:
             log.exception("lease %s: the warm-up failed", self._runs.lease_id)
-            self._why_not = "Not held: the agent failed while it warmed up; its log says why."
+            self._why_not = "The agent failed while it warmed up; its log says why."
             self._tell(run_log, steps, ready=False)
         else:
             self._held, self._restored = warm.held, warm.restored
             self._ready, self._verified = run, time.monotonic()
-            self._why_not = f"Not held: {warm.reason}" if warm.reason else ""
+            self._why_not = warm.reason
             if self._held is not None:
                 self._count()
             self._tell(run_log, steps, ready=True)
@@ -124,7 +124,7 @@ class Warming:
         held, self._held = self._held, None
         self._ready = None
         self._memory.forget(self._runs.lease_id)
-        return held, self._why_not
+        return held, self._not_held
 
     def drop(self, why: str) -> None:
         """Let go what is held: nothing is applied."""
@@ -136,12 +136,18 @@ class Warming:
 
     def close(self) -> None:
         """Let go, and tell nothing more."""
-        self.drop("the lease is over")
-        self._teller.close()
+        try:
+            self.drop("the lease is over")
+        finally:
+            self._teller.close()
+
+    @property
+    def _not_held(self) -> str:
+        return f"Not held: {self._why_not}" if self._why_not else ""
 
     def _lost(self, why: str) -> Activity:
         self.drop(why)
-        self._why_not = f"Not held: {why}."
+        self._why_not = f"{why}."
         self._teller.tell(self._report(ready=self._ready is not None), [])
         return Activity.HOLDING
 
@@ -172,7 +178,7 @@ class Warming:
             ready=ready,
             held=self._held is not None,
             restored=self._restored,
-            reason=self._why_not[:500],
+            reason=(self._not_held if ready else self._why_not)[:500],
             permanent=permanent,
         )
 

@@ -24,10 +24,13 @@ _PAUSE_SECONDS = 0.05
 _SWEEP_SECONDS = 5.0
 _PLAN_CUT_OFF = "the agent was restarted before Terraform began to plan"
 _APPLY_CUT_OFF = "The agent was restarted before the apply began."
+_NOT_ASKED = "The agent was restarted before it asked for the permit: nothing was applied."
 _APPLY_UNKNOWN = "The agent was cut off; how the apply ended is not known."
 
 
-def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | ApplyOutcome:
+def resume(
+    run: Run, events: Sequence[Mapping[str, Any]], *, asked: bool = True
+) -> PlanOutcome | ApplyOutcome:
     """Say how a run ends that a former agent process began.
 
     Waits for whatever still runs. Afterwards the run's directory is acquired, unless a process
@@ -35,6 +38,7 @@ def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | Apply
 
     Args:
         events: what the run's journal recorded, oldest first.
+        asked: whether the apply's permit may have been asked for, without which nothing is applied.
     """
     what = "apply" if run.job.plan is not None else "plan"
     spawning = [event for event in events if event["event"] == "spawning"]
@@ -43,7 +47,9 @@ def resume(run: Run, events: Sequence[Mapping[str, Any]]) -> PlanOutcome | Apply
         if not wanted:
             _stop_leftover(run, spawning)
             return _never_began(run)
-        return _resume_apply(run, wanted[-1]) if run.job.plan else _resume_plan(run, wanted[-1])
+        if run.job.plan is None:
+            return _resume_plan(run, wanted[-1])
+        return _resume_apply(run, wanted[-1], asked)
     finally:
         run.log.flush()
         if run.directory.locked:  # else another lease's run may use the same HOME by now
@@ -70,14 +76,17 @@ def _resume_plan(run: Run, event: Mapping[str, Any]) -> PlanOutcome:
     return continue_plan(run, running)
 
 
-def _resume_apply(run: Run, event: Mapping[str, Any]) -> ApplyOutcome:
+def _resume_apply(run: Run, event: Mapping[str, Any], asked: bool) -> ApplyOutcome:
     running = _process(run, event)
     same_life = event["machine"] == process.machine_life()
     if same_life and not hold.released(run.directory.run / event["folder"]):
         if running is not None:
             hold.end_orphan(running)
         _acquired(run)
-        return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF)
+        return ApplyOutcome(Outcome.NOT_STARTED, _APPLY_CUT_OFF if asked else _NOT_ASKED)
+    if not asked:  # in a former life of the machine, of which no process is left
+        _acquired(run)
+        return ApplyOutcome(Outcome.NOT_STARTED, _NOT_ASKED)
     if running is not None and (same_life or running.ran()):
         _rewind(run, event)
         outcome = conclude(run, running)

@@ -102,6 +102,12 @@ class HeldApply:
 
     def reject(self) -> None:
         """Let Terraform go without an apply; returns when its whole process tree is gone."""
+        try:
+            self._reject()
+        finally:
+            self.close()  # its HOME has credentials
+
+    def _reject(self) -> None:
         if self.held:
             self._close()
             until = time.monotonic() + _END_SECONDS
@@ -115,7 +121,6 @@ class HeldApply:
         if self.running.exit_code() == 0:
             logger.critical("%s: rejected, but it ended well", self.running.folder)
         release_reserve(self.running.folder)
-        self.close()
 
     def close(self) -> None:
         """Give back what Terraform needed; it has ended."""

@@ -64,14 +64,17 @@ def manifest_of(run: Run, known: Manifest | None = None) -> Manifest:
     )
 
 
-def init(run: Run, home: PrivateHome, *, lock_read_only: bool) -> None:
+def init(
+    run: Run, home: PrivateHome, *, lock_read_only: bool, seconds: float | None = None
+) -> None:
     """Run `terraform init`, from the agent's mirror alone if it holds everything locked.
 
     Args:
         lock_read_only: the lock file is part of a reviewed plan and stays as it is.
+        seconds: how long each of its at most two attempts may take; None: as long as it does.
 
     Raises:
-        StepFailed: with Terraform's diagnostics, or the state would go astray.
+        StepFailed: with Terraform's diagnostics, or the state would go astray, or it took longer.
     """
     arguments = ["init", "-input=false", "-no-color"]
     if lock_read_only:
@@ -79,18 +82,21 @@ def init(run: Run, home: PrivateHome, *, lock_read_only: bool) -> None:
     else:
         run.mirror.complete_lock(run.lock_file)
     locked = read_lock(run.lock_file.read_text()) if run.lock_file.exists() else []
-    if not (locked and run.mirror.holds(locked) and _init_from_mirror(run, home, arguments)):
+    here = locked and run.mirror.holds(locked)
+    if not (here and _init_from_mirror(run, home, arguments, seconds)):
         home.cli_config.write_text(run.mirror.cli_config(own_only=False))
-        finished = follow(run, home, arguments, what="init")
+        finished = follow(run, home, arguments, what="init", seconds=seconds)
         expect_success(finished, "init")
         run.mirror.publish(run.working_directory / ".terraform", run.lock_file)
     check_backend(run)
 
 
-def _init_from_mirror(run: Run, home: PrivateHome, arguments: list[str]) -> bool:
+def _init_from_mirror(
+    run: Run, home: PrivateHome, arguments: list[str], seconds: float | None
+) -> bool:
     """Try without looking upstream; the configuration may want more than its lock file holds."""
     home.cli_config.write_text(run.mirror.cli_config(own_only=True))
-    finished = follow(run, home, arguments, what="init", show=False)
+    finished = follow(run, home, arguments, what="init", show=False, seconds=seconds)
     if finished.exit_code != 0:
         return False
     run.log.write(finished.stdout.read_text(errors="replace"))

@@ -90,10 +90,6 @@ class TerraformProcess:
         """Return the same command, known to have no process: the machine was restarted."""
         return TerraformProcess(self.folder, ProcessRecord(-1, ""))
 
-    def begun_ns(self) -> int:
-        """Return when the supervisor began, in ns since 1970."""
-        return (self.folder / "supervisor").stat().st_mtime_ns
-
     def ran(self) -> bool:
         """Return whether the command itself was ever reached."""
         return _read_number(self.folder / "pid") is not None
@@ -209,7 +205,7 @@ class TerraformProcess:
             if name.isdigit()
             and int(name) != os.getpid()
             and _parent(int(name)) != os.getpid()  # another slot's, between fork and exec
-            and _has_open(int(name), pipe)
+            and has_open(int(name), pipe)
         ]
 
 
@@ -320,7 +316,8 @@ def _parent(pid: int) -> int | None:
     return int(fields[1]) if fields else None
 
 
-def _has_open(pid: int, path: str) -> bool:
+def has_open(pid: int, path: str) -> bool:
+    """Return whether a process has a file or pipe open, as far as we may see."""
     try:
         with os.scandir(f"/proc/{pid}/fd") as descriptors:
             return any(os.readlink(one.path) == path for one in descriptors)

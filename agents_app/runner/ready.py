@@ -24,6 +24,9 @@ from agents_app.schema import ApplyPath, Artifact, PlanReference
 
 #: In a directory that was restored before its plan was confirmed.
 _WARMED_FILE = "warmed"
+#: A warm-up whose init takes longer, in seconds, failed and is tried again: gigabytes of providers
+#: over a slow line take minutes, and one that hangs would keep its slot. Nobody waits for it.
+INIT_SECONDS = 600.0
 
 
 def make_ready(run: Run, home: PrivateHome, *, ahead: bool = False) -> tuple[ApplyPath, str]:
@@ -41,10 +44,11 @@ def make_ready(run: Run, home: PrivateHome, *, ahead: bool = False) -> tuple[App
     """
     reference = run.job.plan
     assert reference is not None
-    if run.engine.version != reference.terraform_version:
+    engine, made_by = run.engine, (run.job.engine, reference.terraform_version)
+    if (engine.engine, engine.version) != made_by:
         raise PlanUnusable(
-            f"The plan was made by {run.engine.engine} {reference.terraform_version} and cannot "
-            f"be applied by {run.engine.version}: plan again."
+            f"The plan was made by {' '.join(made_by)} and cannot be applied by {engine.engine} "
+            f"{engine.version}: plan again."
         )
     if was_applied(run.directory.run):
         # The server's permit prevents this; two applies of one plan would create all twice (F1).
@@ -64,7 +68,7 @@ def make_ready(run: Run, home: PrivateHome, *, ahead: bool = False) -> tuple[App
             f"{obstacle} The plan was too large to be stored, so it could be applied only from "
             "there: plan again."
         )
-    restore(run, home, reference)
+    restore(run, home, reference, init_seconds=INIT_SECONDS if ahead else None)
     if ahead:
         warmed.touch()
         return ApplyPath.WARMED, obstacle
@@ -102,8 +106,13 @@ def _differing(planned: Manifest, actual: Manifest, reference: PlanReference) ->
     return differences(planned, actual) or "its settings are not those of the reviewed plan"
 
 
-def restore(run: Run, home: PrivateHome, reference: PlanReference) -> None:
+def restore(
+    run: Run, home: PrivateHome, reference: PlanReference, *, init_seconds: float | None = None
+) -> None:
     """Rebuild the directory from the server's copy and prove that it is the reviewed plan.
+
+    Args:
+        init_seconds: how long an init may take; None: as long as it does.
 
     Raises:
         PlanUnusable: it is not.
@@ -128,7 +137,7 @@ def restore(run: Run, home: PrivateHome, reference: PlanReference) -> None:
         linked = link_providers(run)
     if not linked:
         with run.step("init"):
-            init(run, home, lock_read_only=True)
+            init(run, home, lock_read_only=True, seconds=init_seconds)
     with run.step("verify restored"):
         verify_plan_hash(run.directory.plan_file, reference.plan_hash)
         actual = manifest_of(run)

@@ -7,10 +7,14 @@ what was applied then.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
+from agents_app.runner.errors import ManifestMismatch
+from agents_app.runner.manifest import from_json
+from agents_app.runner.plan import MANIFEST_FILE
 from agents_app.runner.process import TerraformProcess, release_reserve
 from agents_app.runner.run import Run
 
@@ -31,8 +35,7 @@ def rescue_state(run: Run, running: TerraformProcess) -> Path | None:
         OSError: there is one and it cannot be copied; it still lies where it was.
     """
     release_reserve(running.folder)  # a full disk has room for the copy again
-    state = _errored(run.working_directory / ERRORED, running.begun_ns())
-    state = state or _dumped(running.stdout)
+    state = _errored(run) or _dumped(running.stdout)
     if state is None:
         return None
     target = run.log.path.with_suffix(".recovered.tfstate")
@@ -55,15 +58,27 @@ def not_saved(summaries: list[str]) -> bool:
     return any(summary.startswith(_NOT_SAVED) for summary in summaries)
 
 
-def _errored(path: Path, since_ns: int) -> bytes | None:
-    """Return a whole state that was written since; the configuration may hold an old one."""
+def _errored(run: Run) -> bytes | None:
+    """Return a whole state that Terraform left; the configuration may hold an old one.
+
+    Told apart by what the plan's manifest has, not by times: a clock may have been set meanwhile.
+    """
+    path = run.working_directory / ERRORED
     try:
-        if path.stat().st_mtime_ns < since_ns:
-            return None
         content = path.read_bytes()
     except OSError:
         return None
-    return content if _is_state(content) else None
+    old = hashlib.sha256(content).hexdigest() == _planned_digest(run, path)
+    return content if _is_state(content) and not old else None
+
+
+def _planned_digest(run: Run, path: Path) -> str:
+    try:
+        manifest = from_json((run.directory.path / MANIFEST_FILE).read_text())
+    except (OSError, UnicodeDecodeError, ManifestMismatch):
+        return ""
+    entry = manifest.entries.get(str(path.relative_to(run.directory.config)))
+    return entry.content if entry else ""
 
 
 def _dumped(stdout: Path) -> bytes | None:

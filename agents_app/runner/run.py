@@ -171,6 +171,7 @@ def follow(
     what: str,
     json_stream: bool = False,
     show: bool = True,
+    seconds: float | None = None,
 ) -> Finished:
     """Run one Terraform command to its end, its output going into the log.
 
@@ -178,10 +179,29 @@ def follow(
         what: its name, in the journal and for its folder.
         json_stream: the output is Terraform's `-json` messages.
         show: whether the output belongs in the log at all.
+        seconds: after so long it is killed: only for what changes nothing but this directory.
+
+    Raises:
+        StepFailed: it was killed for that.
     """
     run.control.check()
     running = spawn(run, build(run.job, home), arguments, what=what)
-    return watch(run, running, json_stream=json_stream, show=show)
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        running.kill()
+
+    killer = threading.Timer(seconds or 0.0, end)
+    if seconds is not None:
+        killer.start()
+    try:
+        finished = watch(run, running, json_stream=json_stream, show=show)
+    finally:
+        killer.cancel()
+    if late.is_set() and finished.exit_code != 0:
+        raise StepFailed(f"terraform {what} did not end within {seconds:g} s.")
+    return finished
 
 
 def spawn(

@@ -28,6 +28,7 @@ from pathlib import Path
 from uuid import UUID
 
 from agents_app.runner.errors import DirectoryInUse
+from agents_app.runner.process import has_open
 
 log = logging.getLogger("agent.runner")
 
@@ -117,6 +118,14 @@ class WorkDirectory:
             os.close(self._lock)
             self._lock = None
 
+    def users(self) -> list[str]:
+        """Return who has the lock's file open, as "program (process id)", as far as we may see."""
+        return [
+            f"{_program(pid)} (process {pid})"
+            for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+            if has_open(pid, os.path.realpath(self._lock_file))
+        ]
+
     @property
     def _lock_file(self) -> Path:
         return self.base / "locks" / f"{self.task_id}.lock"
@@ -185,6 +194,13 @@ def _same_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "one that has just ended"
 
 
 def _private(path: Path) -> Path:

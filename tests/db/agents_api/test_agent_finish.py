@@ -295,3 +295,16 @@ def test_a_plan_that_changes_the_state_alone_waits_for_a_person(agent, planning)
         assert agent.put_artifact(kind, b"{}").status == 200
     assert agent.finish("plan", "planned", plan=plan_result(to_add=0)).status == 200
     assert status_of(planning) == "apply_pending"
+
+
+def test_an_apply_that_was_cut_off_without_a_permit_applied_nothing(agent, planning, admin):
+    """Its agent cannot know that; the permits can."""
+    agent.finish_plan()
+    confirm_task(actor=admin, task_id=planning.pk, plan_hash="a" * 64)
+    agent.work()
+    reply = agent.finish(
+        phase="apply", outcome="interrupted", error="How the apply ended is not known."
+    )
+    assert reply.json == {"directive": "end"}
+    assert status_of(planning) == "failed"
+    assert planning.error.startswith("The agent was cut off before it had a permit: nothing was ")

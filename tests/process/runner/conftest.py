@@ -42,6 +42,7 @@ def make_bench(tmp_path: Path, engine: LocalEngine) -> Iterator[MakeBench]:
         if changes.get("backend") is None:
             files = {**files, "state.tf": local_state(tmp_path / "terraform.tfstate")}
         source = Source(tar_gz(files))
+        changes = {"engine": engine.engine, **changes}
         bench = Bench(tmp_path / "base", source, job(source, **changes), engine, upstream)
         benches.append(bench)
         return bench

@@ -220,8 +220,9 @@ def test_without_a_valid_permit_a_started_terraform_applies_nothing(
 
     def look() -> None:
         (folder,) = bench.directory.run.glob("hold" if held_before else "apply")
+        wait_until(lambda: find(folder), "it was started before the permit")
         running = find(folder)
-        assert running is not None and running.alive(), "it was started before the permit"
+        assert running is not None and running.alive()
         started.append(running)
         if why == "cancelled":
             run.control.interrupt()

@@ -151,6 +151,21 @@ def test_after_a_reboot_without_a_trace_nobody_claims_that_nothing_ran(
     assert _apply_outcome(bench, confirmed).outcome == Outcome.INTERRUPTED
 
 
+def test_after_a_reboot_nothing_was_applied_if_no_permit_was_asked_for(
+    make_bench: MakeBench, counter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench({"main.tf": append(counter)})
+    confirmed = plan(bench)
+    _child(bench, "apply", "after spawning apply", confirmed)
+    monkeypatch.setattr(process, "machine_life", lambda: "another boot")
+    bench.close()
+    run = bench.run("apply", confirmed, acquire=False)
+    outcome = resume(run, bench.events("apply"), asked=False)
+    assert outcome.outcome == Outcome.NOT_STARTED, outcome
+    assert "before it asked for the permit: nothing was applied" in outcome.error
+    assert run.directory.locked and lines(counter) == 0
+
+
 def test_a_cancel_before_the_restart_is_told_as_one(make_bench: MakeBench, tmp_path: Path) -> None:
     """The new process was never asked to cancel; the former one sent the signal."""
     started = tmp_path / "started"

@@ -17,6 +17,7 @@ from agents_app.agent.owners import Owners
 from agents_app.agent.permit import PermitDesk
 from agents_app.agent.phase import LeaseRuns
 from agents_app.agent.warming import Warming
+from agents_app.runner import hold
 from agents_app.runner.hold import HeldApply
 from agents_app.runner.providers import ProviderMirror
 from agents_app.schema import Activity, Artifact, Phase, PlanReference, WarmupReport
@@ -142,7 +143,11 @@ def test_a_directory_that_is_not_what_it_was_is_told_and_not_held(
     assert not held.running.members() and lines(counter) == 0
     report = lease.told(2)
     assert (report.ready, report.held, report.permanent) == (False, False, False)
-    assert ("not on this agent" if harm == "gone" else "was changed") in report.reason
+    assert report.reason.startswith(
+        "The work directory is not on this agent"
+        if harm == "gone"
+        else "The work directory was changed"
+    )
     assert lease.warming.look() is None, "once"
 
     lease.warm()
@@ -175,6 +180,22 @@ def test_what_terraform_said_is_told_without_secrets(
     wait_until(lambda: not held.running.alive(), "its end")
     assert lease.warming.look() == Activity.HOLDING
     assert "is no number" in lease.told(2).reason and SECRET not in lease.told(2).reason
+
+
+def test_what_cannot_be_let_go_in_order_leaves_no_credentials(
+    make_lease: MakeLease, monkeypatch: pytest.MonkeyPatch, counter: Path
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError("the disk is gone")
+
+    lease = make_lease()
+    held = lease.warm()
+    home = lease.bench.directory.home
+    assert home.is_dir()
+    monkeypatch.setattr(hold, "release_reserve", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        lease.warming.close()
+    assert not home.exists() and not held.running.members() and lines(counter) == 0
 
 
 def test_the_end_of_the_lease_closes_the_gate(make_lease: MakeLease, counter: Path) -> None:

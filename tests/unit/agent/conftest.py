@@ -22,6 +22,7 @@ class FakeRunner:
         self.planned: list[object] = []
         self.applied: list[object] = []
         self.resumed: list[object] = []
+        self.asked: list[bool] = []  # of those
         self.go = threading.Event()
         self.go.set()
         self.leaves_state = False
@@ -54,8 +55,9 @@ class FakeRunner:
             recovered.write_text("{}")
         return ApplyOutcome(outcome, recovered_state=recovered)
 
-    def resume(self, run, events):
+    def resume(self, run, events, *, asked):
         self.resumed.append([event["event"] for event in events])
+        self.asked.append(asked)
         run.directory.acquire()
         run.log.write("taken up\n")
         return ApplyOutcome(Outcome.APPLIED) if run.job.plan else PlanOutcome(Outcome.PLANNED)

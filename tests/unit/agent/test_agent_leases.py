@@ -323,6 +323,17 @@ def test_an_apply_that_had_begun_is_taken_up_even_without_the_server(fake, resta
     assert runner.applied == []
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_apply_that_is_taken_up_knows_whether_its_permit_was_asked_for(
+    fake, restarted, runner, asked
+):
+    lease = fake.add()
+    lease.wants_apply()
+    restarted(lease, APPLY_BEGUN, *[("permit_asked", {"key": str(uuid4())})] * asked)
+    wait_for(lambda: lease.finished, "it is reported")
+    assert runner.asked == [asked]
+
+
 def test_a_result_that_was_not_delivered_is_delivered(fake, restarted, runner):
     lease = fake.add()
     request = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import threading
 
 import httpx
 import pytest
 
+from agents_app.agent import phase as phase_module
 from agents_app.agent import report as report_module
 from agents_app.agent import uploads as uploads_module
 from agents_app.agent import worker as worker_module
@@ -18,7 +20,7 @@ from agents_app.agent.machine import clear
 from agents_app.agent.worker import LeaseWorker
 from agents_app.runner.environment import remembered_secrets
 from agents_app.schema import Directive
-from tests.support.agent_fakes import wait_for
+from tests.support.agent_fakes import make_job, wait_for
 
 SECRET = "rotated meanwhile"
 
@@ -159,3 +161,24 @@ def test_the_secrets_of_an_own_lease_survive_the_clearing_and_those_of_nobody_go
     clear(agent.machine, agent.loop.tasks())
     assert remembered_secrets(own) == [SECRET]
     assert not nobodys.exists()
+
+
+def test_a_directory_that_an_orphan_has_is_waited_for_in_words(agent, fake, runner, monkeypatch):
+    """Of an agent that was killed and does not come back."""
+    monkeypatch.setattr(phase_module, "IN_USE_SECONDS", 1.0)
+    job = make_job()
+    directory = agent.machine.directory(job.workspace_id, job.task_id)
+    directory.acquire()
+    directory.create_anew()
+    orphan = subprocess.Popen(["/bin/sleep", "600"], pass_fds=[directory.lock_descriptor])
+    directory.release()
+    who = f"It is sleep (process {orphan.pid}). If an agent that was killed left it, "
+    try:
+        lease = fake.add(job=job)
+        wait_for(lambda: who in lease.log.get("plan", b"").decode(), "it says so while it waits")
+        wait_for(lambda: lease.finished, "it gives up")
+    finally:
+        orphan.kill()
+        orphan.wait()
+    assert lease.finished[0]["outcome"] == "not_started" and runner.planned == []
+    assert f"is still in use by another process. {who}" in lease.finished[0]["error"]

@@ -17,6 +17,7 @@ from benchmarks.result import CannotMeasure, Result
 BENCHMARKS = {
     "confirm": "from the confirmation to the first resource action by every path, held first",
     "freeze": "a pool of 100 pods and 300 held applies into a freeze and out of it again",
+    "lists": "the pages that are read most, with 100,000 tasks",
     "reconcile": "a pass over 1,000 pods and 3,000 slots, with a real Kubernetes API server",
     "rebuild": "from the loss of an agent to its pending apply held again on another one",
     "slots": "from the confirmation to the opened gate, 300 held applies, 5 and 20 a second",

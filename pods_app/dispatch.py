@@ -39,7 +39,7 @@ from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
 from pods_app.states import DirectoryState, LeasePhase, LeaseState, PodPhase, SlotStatus
 from pods_app.waiting import Waiting
 from tasks_app.actors import Actor
-from tasks_app.models import Task
+from tasks_app.models import Plan, Task
 from tasks_app.selectors import blocked_by
 from tasks_app.services.state import open_lock
 from tasks_app.states import Status
@@ -159,6 +159,7 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
 
     The pod that keeps the task's directory, then the fullest, so that whole pods become empty.
     A pod that is deleting the task's directory comes last: the new one would lie at its place.
+    The apply of a plan that was too large to be stored has only the pod that keeps it.
     """
     engine = {"engine": task.engine}
     if task.engine_version:
@@ -167,7 +168,7 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
     return (
         ManagedPod.objects.filter(takes_work(), pool=pool, engines__contains=[engine])
-        .filter(free_disk.takes(task))
+        .filter(free_disk.takes(task), _has_its_plan(task))
         .annotate(
             rank=Case(
                 When(Exists(mine.filter(state=DirectoryState.KEPT)), then=Value(0)),
@@ -183,6 +184,15 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     )
 
 
+def _has_its_plan(task: Task) -> Q:
+    """Return the condition that a pod can have the plan of a confirmed task."""
+    if task.status != Status.CONFIRMED:
+        return Q()
+    stored = Plan.objects.filter(task=task, bundle__isnull=False)
+    kept = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task, state=DirectoryState.KEPT)
+    return Q(Exists(stored)) | Q(Exists(kept))
+
+
 def why_no_room(task: Task, pool: Pool) -> Waiting:
     """Return why none of the :func:`candidates` takes a task."""
     online = ManagedPod.objects.filter(takes_work(), pool=pool)
@@ -194,6 +204,8 @@ def why_no_room(task: Task, pool: Pool) -> Waiting:
     suitable = online.filter(engines__contains=[engine])
     if not suitable.exists():
         return waiting.no_engine(pool, task.get_engine_display(), task.engine_version)
+    if not suitable.filter(_has_its_plan(task)).exists():
+        return waiting.no_directory(pool)
     if not suitable.filter(free_disk.takes(task)).exists():
         return waiting.no_disk(pool)
     return waiting.no_slot(pool)

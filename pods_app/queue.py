@@ -57,12 +57,16 @@ class Entry:
     waiting_reason: str
     pool_id: UUID
     late: bool
+    bound: bool  # its plan lies only in its directory
     lease: tuple[str, str, str] | None = None  # phase, state, phase of the pod
 
     @classmethod
     def read(cls, tasks: QuerySet[Task], late: Expression) -> list[Entry]:
         """Return tasks in their order, whose ``late`` is that expression, without their leases."""
-        rows = tasks.annotate(late=late).values_list(
+        bound = ExpressionWrapper(
+            Q(status=Status.CONFIRMED, plan__bundle=None), output_field=BooleanField()
+        )
+        rows = tasks.annotate(late=late, bound=bound).values_list(
             "pk",
             "status",
             "type",
@@ -72,6 +76,7 @@ class Entry:
             "waiting_reason",
             "placement__pool_id",
             "late",
+            "bound",
         )
         return [cls(*row) for row in rows]
 
@@ -84,14 +89,14 @@ class Room:
     freeze: Freeze
     pods: list[ManagedPod] = field(default_factory=list)
     free: dict[UUID, int] = field(default_factory=dict)
-    kept: set[tuple[UUID, UUID]] = field(default_factory=set)  # task, pod that is low on disk
+    kept: set[tuple[UUID, UUID]] = field(default_factory=set)  # task, pod with its directory
 
     def suitable(self, entry: Entry) -> list[ManagedPod]:
         return [
             pod
             for pod in self.pods
             if _has_engine(pod, entry)
-            and (not free_disk.low(pod) or (entry.id, pod.pk) in self.kept)
+            and ((entry.id, pod.pk) in self.kept or not (entry.bound or free_disk.low(pod)))
         ]
 
     def judge(self, entry: Entry) -> Waiting | None:
@@ -103,7 +108,8 @@ class Room:
             return waiting.no_engine(self.pool, label, entry.engine_version)
         suitable = self.suitable(entry)
         if not suitable:
-            return waiting.no_disk(self.pool)
+            none = waiting.no_directory if entry.bound else waiting.no_disk
+            return none(self.pool)
         if not any(self.free[pod.pk] for pod in suitable):
             return waiting.no_slot(self.pool)
         return None
@@ -223,7 +229,7 @@ def _rooms(pool_ids: set[UUID]) -> dict[UUID, Room]:
         rooms[pod.pool_id].pods.append(pod)
         rooms[pod.pool_id].free[pod.pk] = pod.idle
     pods = [pod for room in rooms.values() for pod in room.pods]
-    kept = free_disk.keepers([pod.pk for pod in pods if free_disk.low(pod)])
+    kept = free_disk.keepers([pod.pk for pod in pods])
     for room in rooms.values():
         room.kept = kept
     return rooms

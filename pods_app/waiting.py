@@ -30,6 +30,7 @@ class Code(Enum):
     FORMER_AGENT = auto()
     NO_AGENT = auto()
     NO_ENGINE = auto()
+    NO_DIRECTORY = auto()
     NO_DISK = auto()
     NO_SLOT = auto()
     BUSY = auto()
@@ -80,6 +81,15 @@ def no_engine(pool: Pool, engine: str, version: str) -> Waiting:
     wanted = f"{engine} {version}".strip()
     return Waiting(
         Code.NO_ENGINE, f"Waits for an agent with {wanted}: none of pool {pool.name} has it"
+    )
+
+
+def no_directory(pool: Pool) -> Waiting:
+    """Its plan lies only in its directory, which no agent has that takes work."""
+    return Waiting(
+        Code.NO_DIRECTORY,
+        "Waits for the agent that has its directory, as the plan was too large to be stored: none "
+        f"of pool {pool.name} has it. If that agent does not come back, cancel and plan again",
     )
 
 

@@ -19,6 +19,7 @@ from tests.support.factories import (
     make_waiting_task,
     make_workspace,
 )
+from tests.support.warmups import let_go
 
 pytestmark = pytest.mark.django_db
 GIB = 1024**3
@@ -128,3 +129,33 @@ def test_0_never_minds(settings):
     pod = make_pod(make_pool())
     has_free(pod, 0)
     assert make_task().status == Status.PLANNING
+
+
+def test_a_plan_that_was_too_large_to_be_stored_goes_only_where_its_directory_is(admin):
+    """Another agent could but fail it."""
+    pool = make_pool(name="main")
+    pod, _ = make_pod(pool), make_pod(pool)
+    task = make_waiting_task()
+    task.plan.bundle = None
+    task.plan.save()
+    let_go(task)
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    task.refresh_from_db()
+    assert waits(task) == (
+        "Waits for the agent that has its directory, as the plan was too large to be stored: none "
+        "of pool main has it. If that agent does not come back, cancel and plan again"
+    )
+    directory = WorkDirectory.objects.create(task=task, pod=pod, path="/x", state="deleting")
+    assert "its directory" in waits(task)
+    directory.state = "kept"
+    directory.save()
+    assert queue.dispatch_pass() == 1
+    assert leases.lease_of(task).slot.pod == pod
+
+
+def test_a_plan_that_is_stored_goes_anywhere(admin):
+    make_pod(make_pool(name="main"))
+    task = make_waiting_task()
+    let_go(task)
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    assert leases.lease_of(task).phase == "apply"

@@ -186,6 +186,43 @@ def test_a_cancel_after_the_release_saves_the_state(
     assert state_server.calls.count("LOCK") == state_server.calls.count("UNLOCK") == 1
 
 
+@pytest.mark.parametrize("waits", ["for its lock", "for its resource"])
+def test_a_cancel_right_after_the_release_is_not_lost(
+    planned: MakePlan,
+    state_server: HttpState,
+    counter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: str,
+) -> None:
+    """Terraform stands still for a moment: it cannot have gone on when the cancel comes.
+
+    OpenTofu reads its configuration and plan only then: it must have said something before it
+    can hear a signal.
+    """
+    monkeypatch.setattr(process, "LEFTOVER_SECONDS", 0.5)
+    bench, confirmed = planned("sleep 60")
+    bench.job = bench.job.model_copy(update={"lock_timeout_seconds": 600})
+    if waits == "for its lock":
+        state_server.replies["LOCK"] = 423
+    run, held = _hold(bench, confirmed)
+    released = HeldApply.release
+
+    def release(self: HeldApply) -> TerraformProcess:
+        terraform = int((self.running.folder / "pid").read_text())
+        os.kill(terraform, signal.SIGSTOP)
+        running = released(self)
+        run.control.interrupt()
+        threading.Timer(0.2, os.kill, (terraform, signal.SIGCONT)).start()
+        return running
+
+    monkeypatch.setattr(HeldApply, "release", release)
+    outcome = run_apply(run, Permit(), held)
+    assert outcome.outcome in {Outcome.CANCELLED, Outcome.FAILED}, outcome
+    assert (held.running.folder / "interrupted").exists()
+    assert lines(counter) == 0
+    assert state_server.calls.count("UNLOCK") == (waits == "for its resource")
+
+
 @pytest.fixture
 def holder(planned: MakePlan) -> Iterator[Callable[[str], Bench]]:
     """Return a function that lets an agent process hold an apply and kills it at a point."""

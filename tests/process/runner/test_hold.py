@@ -7,7 +7,6 @@ import pickle
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agents_app.runner import process, warmup
+from agents_app.runner import warmup
 from agents_app.runner.apply import run_apply
 from agents_app.runner.hold import HeldApply
 from agents_app.runner.process import TerraformProcess, find
@@ -26,6 +25,7 @@ from tests.engines.test_hold import (
     MakePlan,
     holder,
     planned,
+    test_a_cancel_right_after_the_release_is_not_lost,
     test_a_denied_permit_rejects_it,
     test_a_killed_holder_applies_nothing,
     test_a_plan_swapped_while_it_is_held_is_not_applied,
@@ -43,6 +43,7 @@ from tests.support.runner import Bench, Permit, append, backend, lines, plan
 __all__ = [
     "holder",
     "planned",
+    "test_a_cancel_right_after_the_release_is_not_lost",
     "test_a_denied_permit_rejects_it",
     "test_a_killed_holder_applies_nothing",
     "test_a_plan_swapped_while_it_is_held_is_not_applied",
@@ -310,39 +311,6 @@ def test_the_gate_stays_closed_if_the_disk_takes_no_note_of_its_opening(
     outcome = run_apply(run, Permit(), held)
     assert outcome.outcome == Outcome.NOT_STARTED, outcome
     _nothing_applied(held, state_server, counter)
-
-
-@pytest.mark.parametrize("waits", ["for its lock", "for its resource"])
-def test_a_cancel_right_after_the_release_is_not_lost(
-    planned: MakePlan,
-    state_server: HttpState,
-    counter: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    waits: str,
-) -> None:
-    """Terraform stands still for a moment: it cannot have gone on when the cancel comes."""
-    monkeypatch.setattr(process, "LEFTOVER_SECONDS", 0.5)
-    bench, confirmed = planned("sleep 60")
-    bench.job = bench.job.model_copy(update={"lock_timeout_seconds": 600})
-    if waits == "for its lock":
-        state_server.replies["LOCK"] = 423
-    run, held = _hold(bench, confirmed)
-    released = HeldApply.release
-
-    def release(self: HeldApply) -> TerraformProcess:
-        terraform = int((self.running.folder / "pid").read_text())
-        os.kill(terraform, signal.SIGSTOP)
-        running = released(self)
-        run.control.interrupt()
-        threading.Timer(0.2, os.kill, (terraform, signal.SIGCONT)).start()
-        return running
-
-    monkeypatch.setattr(HeldApply, "release", release)
-    outcome = run_apply(run, Permit(), held)
-    assert outcome.outcome in {Outcome.CANCELLED, Outcome.FAILED}, outcome
-    assert (held.running.folder / "interrupted").exists()
-    assert lines(counter) == 0
-    assert state_server.calls.count("UNLOCK") == (waits == "for its resource")
 
 
 def _kill_and_wait(held: HeldApply) -> None:

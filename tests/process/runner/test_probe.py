@@ -9,14 +9,23 @@ import pytest
 
 from agents_app.runner import probe, process
 from agents_app.runner.engines import LocalEngine
-from tests.support.programs import wait_until
+from tests.support.programs import processes_below, wait_until
 
-_HANGS = """
-if [ "$1" = plan ]; then touch plan.out; exit; fi
-case "$(cat slipway-gate-*.auto.tfvars)" in
+#: What an engine does with the file that may be its gate, after its plan.
+_ENGINES = {
+    "it does not wait: it ended with exit code 0": "touch terraform.tfstate",
+    "it does not read its variable files in time": "exec sleep 600",
+    "it applies what was rejected": "read_gate; touch terraform.tfstate",
+    "it does not apply what was released": """
+case "$(read_gate)" in
   *"*/"*) exec sleep 600 ;;
 esac
 exit 1
+""",
+}
+_BEGIN = """
+if [ "$1" = plan ]; then touch plan.out; exit; fi
+read_gate() { cat slipway-gate-*.auto.tfvars; }
 """
 
 
@@ -40,12 +49,14 @@ def test_what_a_killed_agent_left_at_its_gate_is_ended(tmp_path: Path) -> None:
         orphan.kill()
 
 
-def test_an_engine_that_hangs_once_it_is_released_does_not_keep_the_agent_from_starting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("difference", _ENGINES)
+def test_an_engine_that_behaves_otherwise_is_found_out_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: str
 ) -> None:
+    """It does not keep the agent from starting either."""
     monkeypatch.setattr(probe, "_SECONDS", 2.0)
     script = tmp_path / "engine"
-    script.write_text(_HANGS)
+    script.write_text(_BEGIN + _ENGINES[difference])
     engine = LocalEngine("terraform", "0", ("/bin/sh", str(script)))
-    difference = probe.waits_at_gate(engine, tmp_path / "scratch")
-    assert difference == "it does not apply what was released"
+    assert probe.waits_at_gate(engine, tmp_path / "scratch") == difference
+    assert not processes_below(tmp_path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from agents_app.runner import process
 from agents_app.runner.adopt import resume
 from agents_app.runner.apply import ApplyOutcome, run_apply
 from agents_app.runner.plan import PlanOutcome
+from agents_app.runner.process import TerraformProcess
 from agents_app.schema import ApplyPath, Outcome, PlanReference
 from tests.process.runner.conftest import MakeBench
+from tests.support.programs import wait_until
 from tests.support.runner import Bench, Permit, append, lines, plan, reference
 
 _SECONDS = 60
@@ -125,6 +128,15 @@ def test_the_log_is_the_same_byte_for_byte(make_bench: MakeBench, counter: Path)
     assert log.read_bytes() == whole
 
 
+def _all_killed(running: TerraformProcess) -> bool:
+    """Kill what lives, also what was forked meanwhile; returns whether nothing did."""
+    living = running.members() + ([running.record.supervisor] if running.alive() else [])
+    for pid in living:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not living
+
+
 def test_killed_with_everything_else_the_result_is_unknown(
     make_bench: MakeBench, counter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,8 +146,7 @@ def test_killed_with_everything_else_the_result_is_unknown(
     _child(bench, "apply", "step first_action", confirmed)
     running = process.find(bench.directory.run / "apply")
     assert running is not None
-    for pid in [running.record.supervisor, *running.members()]:
-        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: _all_killed(running), "nothing of it lives")
     outcome = _apply_outcome(bench, confirmed)
     assert outcome.outcome == Outcome.INTERRUPTED, outcome
     assert lines(counter) == 0

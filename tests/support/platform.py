@@ -26,7 +26,7 @@ from pods_app.models import ManagedPod, Pool
 from pods_app.registration import create_pool_token
 from pods_app.states import PodPhase
 from tasks_app.actors import Actor
-from tests.support import fatal_agent
+from tests.support import fatal_agent, skewed_agent
 from tests.support.factories import make_admin
 from tests.support.programs import (
     PATIENCE,
@@ -138,7 +138,7 @@ class Platform:
             wait: until work can be placed on it.
             fatal: the number of the moment at which it dies (`fatal_agent`); 0: it only counts.
             stop: the name of a moment at which it stops, until it gets SIGCONT.
-            more: environment variables.
+            more: environment variables; with `skewed_agent.CLOCK` its clock is wrong.
         """
         if stop:
             fatal, more = 0, {**more, fatal_agent.STOP: stop}
@@ -251,6 +251,8 @@ class Agent:
         if fatal is not None:
             command = [sys.executable, "-m", "tests.support.fatal_agent"]
             environment |= {fatal_agent.MOMENTS: str(self._moments), fatal_agent.FATAL: str(fatal)}
+        if skewed_agent.CLOCK in more:
+            command = [sys.executable, "-m", "tests.support.skewed_agent"]
         self.program = Program(name, command, environment, self.directory / "agent.log")
 
     @property

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from pods_app import leases, outcomes, queue
 from pods_app.incarnation import begin_incarnation
-from pods_app.models import ApplyPermit, Lease, PodSlot
+from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot
 from pods_app.registration import heartbeat, register_pod, report_leases
 from pods_app.services import drain_if_free, lose_pod, undrain_pod
 from pods_app.warmups import expire_pass, warm_pass
@@ -328,6 +328,11 @@ class Machine(Invariants, RuleBasedStateMachine):
             pod, "/base", [Reported(t.workspace_id, t.pk, 1, 0.0, False) for t in tasks], []
         )
         assert not leases.unended().filter(task__in=asked).exists(), "asked to delete what is used"
+
+    @rule(pick=PICK)
+    def fall_silent(self, pick):
+        """Its heartbeats are lost, but not what it asks for: what it has ready is not renewed."""
+        ManagedPod.objects.filter(pk=self.pods[pick % 2].pk).update(last_heartbeat=None)
 
     @rule(pick=PICK)
     def vanish(self, pick):

@@ -78,6 +78,26 @@ def test_every_request_may_be(
             life.check()
 
 
+def test_a_permit_whose_reply_is_lost_until_it_has_expired_applies_nothing(
+    start_platform: StartPlatform, counter: Counter
+) -> None:
+    """Asked again with the same key, the server says how little is left of it."""
+    platform = start_platform(permit_seconds_held="1")
+    platform.start_agent()
+    site = platform.site(counting(counter))
+    task = site.plan()
+    lost = platform.proxy.fault(Action.CUT, "POST", "/permit", times=None)
+    site.confirmed(task)
+    expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
+    wait_until(expired.exists, "the permit expired")
+    lost.end()
+    site.wait(task, "failed")
+    assert "othing was applied" in task.error
+    assert (counter.lines, site.resources, site.locked) == ([], [], False)
+    assert ApplyPermit.objects.filter(task=task).count() == 1
+    assert platform.proxy.count("LOCK") == 0 and set(lost.statuses) == {200}
+
+
 class _Life:
     """A task from its queue to its end."""
 

@@ -14,10 +14,8 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import (
     Case,
     Count,
-    Exists,
     F,
     IntegerField,
-    OuterRef,
     Q,
     QuerySet,
     Value,
@@ -35,11 +33,12 @@ from pods_app.locking import (
     take_idle_slot,
     usable_slot,
 )
-from pods_app.models import Lease, ManagedPod, PodSlot, Pool, WorkDirectory
+from pods_app.models import Lease, ManagedPod, PodSlot, Pool
+from pods_app.selectors import can_have_plan, has_directory
 from pods_app.states import DirectoryState, LeasePhase, LeaseState, PodPhase, SlotStatus
 from pods_app.waiting import Waiting
 from tasks_app.actors import Actor
-from tasks_app.models import Plan, Task
+from tasks_app.models import Task
 from tasks_app.selectors import blocked_by
 from tasks_app.services.state import open_lock
 from tasks_app.states import Status
@@ -164,15 +163,14 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
     engine = {"engine": task.engine}
     if task.engine_version:
         engine["version"] = task.engine_version
-    mine = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task)
     idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
     return (
         ManagedPod.objects.filter(takes_work(), pool=pool, engines__contains=[engine])
         .filter(free_disk.takes(task), _has_its_plan(task))
         .annotate(
             rank=Case(
-                When(Exists(mine.filter(state=DirectoryState.KEPT)), then=Value(0)),
-                When(Exists(mine.filter(state=DirectoryState.DELETING)), then=Value(2)),
+                When(has_directory(task), then=Value(0)),
+                When(has_directory(task, DirectoryState.DELETING), then=Value(2)),
                 default=Value(1),
                 output_field=IntegerField(),
             ),
@@ -186,11 +184,7 @@ def candidates(task: Task, pool: Pool) -> QuerySet[ManagedPod]:
 
 def _has_its_plan(task: Task) -> Q:
     """Return the condition that a pod can have the plan of a confirmed task."""
-    if task.status != Status.CONFIRMED:
-        return Q()
-    stored = Plan.objects.filter(task=task, bundle__isnull=False)
-    kept = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task, state=DirectoryState.KEPT)
-    return Q(Exists(stored)) | Q(Exists(kept))
+    return can_have_plan(task) if task.status == Status.CONFIRMED else Q()
 
 
 def why_no_room(task: Task, pool: Pool) -> Waiting:

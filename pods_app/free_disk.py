@@ -6,9 +6,10 @@ from collections.abc import Collection
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 
 from pods_app.models import ManagedPod, WorkDirectory
+from pods_app.selectors import has_directory
 from pods_app.states import DirectoryState
 from tasks_app.models import Task
 from tasks_app.states import Status
@@ -26,8 +27,7 @@ def takes(task: Task) -> Q:
     enough = Q(disk_free_bytes=None) | Q(disk_free_bytes__gte=least)
     if task.status != Status.CONFIRMED:
         return enough
-    kept = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task, state=DirectoryState.KEPT)
-    return enough | Q(Exists(kept))
+    return enough | has_directory(task)
 
 
 def keepers(pods: Collection[UUID]) -> set[tuple[UUID, UUID]]:

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from pods_app import health
 from pods_app.models import Lease, ManagedPod, PodSlot, WorkDirectory
 from pods_app.states import RESERVING, DirectoryState, LeaseState, SlotStatus
+from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
+
+
+def has_directory(task: Task, state: DirectoryState = DirectoryState.KEPT) -> Q:
+    """Return the condition that a pod has the directory of ``task``, in this state."""
+    mine = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task, state=state)
+    return Q(Exists(mine))
+
+
+def can_have_plan(task: Task) -> Q:
+    """Return the condition that a pod can have a task's plan.
+
+    One that was too large to be stored lies only in its directory.
+    """
+    return has_directory(task) if task.plan.bundle_id is None else Q()
 
 
 def with_occupancy(pods: QuerySet[ManagedPod]) -> QuerySet[Any]:

@@ -150,6 +150,11 @@ def drain_if_free(pod_id: UUID, *, actor: Actor, reason: str) -> bool:
     return True
 
 
+def is_ended_by_slipway(pod: ManagedPod) -> bool:
+    """Whether a pod drains because Slipway itself ends it, so that it must take no work."""
+    return pod.draining and pod.phase_reason in DRAIN_REASONS
+
+
 def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
     """Let a pod that a person drained take work again.
 
@@ -160,7 +165,7 @@ def undrain_pod(*, actor: Actor, pod_id: UUID, reason: str = "") -> ManagedPod:
     with transaction.atomic():
         pod = get_pod_locked(pod_id)
         _refuse_over(pod)
-        if pod.draining and pod.phase_reason in DRAIN_REASONS:
+        if is_ended_by_slipway(pod):
             raise Conflict(
                 f"{pod.pod_name} is being ended: {pod.phase_reason}. It would take work with it. "
                 "Raise the pool's minimum if you want more pods."

@@ -78,12 +78,21 @@ class LeaseRuns:
                 self.directory.acquire()
                 return
             except DirectoryInUse as error:
-                why = _explained(error, self.directory.users())
                 if not told:
-                    tell(f"Waits for its work directory: {why}")
-                told = True
+                    tell(f"Waits for its work directory: {self._explained(error)}")
+                    told = True
                 if time.monotonic() > until or self._stopped.wait(_IN_USE_PAUSE):
-                    raise DirectoryInUse(why) from None
+                    raise DirectoryInUse(self._explained(error)) from None
+
+    def _explained(self, error: DirectoryInUse) -> str:
+        """Say who has the directory, for which every process is looked at."""
+        users = self.directory.users()
+        if not users:
+            return str(error)
+        return (
+            f"{error} It is {', '.join(users)}. If an agent that was killed left it, start that "
+            "agent again, or end the process."
+        )
 
     def run(
         self, phase: Phase, job: Job, events: list[Event], uploader: Uploader, received: float
@@ -150,12 +159,3 @@ class LeaseRuns:
         seconds = self.permit(**asked)
         self.applying()
         return seconds
-
-
-def _explained(error: DirectoryInUse, users: list[str]) -> str:
-    if not users:
-        return str(error)
-    return (
-        f"{error} It is {', '.join(users)}. If an agent that was killed left it, start that agent "
-        "again, or end the process."
-    )

@@ -29,12 +29,12 @@ def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply 
     fresh = [wish for wish in wanted if not _up_to_date(wish, known.get(_of(wish)))]
     if not last and not fresh and not _differs(wanted, message.known):
         return None
-    had = {
-        entry.lease_id: entry.environment_digest
-        for entry in message.known
-        if entry.directive in _NEEDS_PRESENT_JOB
+    held = {
+        entry.lease_id: entry for entry in message.known if entry.directive in _NEEDS_PRESENT_JOB
     }
-    jobs = jobs_for([wish.lease.pk for wish in fresh if _needs_job(wish, had)], caller.pod)
+    jobs = jobs_for(
+        [wish.lease.pk for wish in fresh if _needs_job(wish, held.get(wish.lease.pk))], caller.pod
+    )
     if fresh:
         mark_delivered(
             {
@@ -62,20 +62,23 @@ def _up_to_date(wish: Wish, known: KnownAssignment | None) -> bool:
     """Return whether the agent knows the wish, and has the job for it."""
     if known is None or wish.directive not in _NEEDS_PRESENT_JOB:
         return known is not None
+    return _has_present_job(wish, known)
+
+
+def _has_present_job(wish: Wish, known: KnownAssignment) -> bool:
+    # What changes a job outdates the digest before it takes effect (`services.holds`).
     present = wish.lease.environment_digest
     return bool(present) and known.environment_digest == present
 
 
-def _needs_job(wish: Wish, had: dict[UUID, str]) -> bool:
+def _needs_job(wish: Wish, held: KnownAssignment | None) -> bool:
     """To stop a run, an agent that restarted must know its secrets: they are taken out of its log.
 
     Args:
-        had: the digests of the jobs that the agent has for holds, by lease.
+        held: what the agent knows of the lease's warm-up or hold.
     """
     if wish.directive == Directive.APPLY:
-        # What changes a hold's job outdates its digest before it takes effect (`services.holds`).
-        present = wish.lease.environment_digest
-        return not present or had.get(wish.lease.pk) != present
+        return held is None or not _has_present_job(wish, held)
     return wish.directive != Directive.END
 
 

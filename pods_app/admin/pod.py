@@ -23,7 +23,7 @@ from pods_app.api.visibility import visible_pools, visible_project_ids
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.selectors import with_load
 from pods_app.stakes import stakes_of
-from pods_app.states import DRAIN_REASONS, RESERVING, DirectoryState, LeaseState, PodPhase
+from pods_app.states import RESERVING, DirectoryState, LeaseState, PodPhase
 from tasks_app.actors import Actor
 from tasks_app.admin.base import PARTS_HEADER, SlipwayAdmin, list_url
 from tasks_app.admin.filters import uuid_or_none
@@ -112,7 +112,7 @@ class Undrain(OfPod):
     def availability(self, actor: Actor, obj: Any) -> Availability:
         pod = self.pod(obj)
         reason = "It is being deleted." if pod.deletion_reason else ""
-        if pod.phase_reason in DRAIN_REASONS:
+        if services.is_ended_by_slipway(pod):
             reason = "Slipway is ending it: work would be lost with it."
         return Availability(pod.draining and may(actor, Action.DRAIN_POD), reason)
 

@@ -36,6 +36,7 @@ from pods_app.leases import lease_of, start, unended
 from pods_app.locking import impatient, pod_accepts_work, take_idle_slot, usable_slot
 from pods_app.models import Lease, ManagedPod, WorkDirectory
 from pods_app.queue import Entry, look
+from pods_app.selectors import can_have_plan, has_directory
 from pods_app.states import DirectoryState, LeasePhase, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.models import Task
@@ -145,21 +146,19 @@ def _candidates(task: Task) -> QuerySet[ManagedPod]:
     The pod that keeps its directory, then those that have the plan's providers, then the
     emptiest, so that what waits is spread. Never one that is deleting the task's directory.
     """
-    mine = WorkDirectory.objects.filter(pod=OuterRef("pk"), task=task)
     idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
-    here = Q(Exists(mine.filter(state=DirectoryState.KEPT)))
     return (
         ManagedPod.objects.filter(
             takes_work(),
             free_disk.takes(task),
-            here if task.plan.bundle_id is None else Q(),
-            ~Exists(mine.filter(state=DirectoryState.DELETING)),
+            can_have_plan(task),
+            ~has_directory(task, DirectoryState.DELETING),
             pool=task.placement.pool_id,
             engines__contains=[{"engine": task.engine, "version": task.engine_version}],
         )
         .annotate(
             rank=Case(
-                When(here, then=Value(0)),
+                When(has_directory(task), then=Value(0)),
                 When(providers__contains=task.plan.providers, then=Value(1)),
                 default=Value(2),
                 output_field=IntegerField(),

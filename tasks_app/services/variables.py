@@ -93,7 +93,7 @@ def set_variable(
             workspace=workspace,
             data={"key": key, "version": last + 1, **_where(variable)},
         )
-        given_changed.send(sender=Variable)
+        _tell(variable)
     return variable
 
 
@@ -197,6 +197,12 @@ def delete_variable(*, actor: Actor, variable: Variable) -> None:
             workspace=variable.workspace,
             data={"key": variable.key, **_where(variable)},
         )
+        _tell(variable)
+
+
+def _tell(variable: Variable) -> None:
+    """Terraform variables are bound to a task when it is created: what is given stays."""
+    if variable.category == Category.ENVIRONMENT:
         given_changed.send(sender=Variable)
 
 

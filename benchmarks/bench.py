@@ -20,7 +20,7 @@ from agents_app.runner.errors import EngineMissing
 from agents_app.runner.providers import read_lock
 from benchmarks.kinds import Kind
 from benchmarks.result import CannotMeasure
-from config.client import PLAN_ENDS, Api, pack
+from config.client import PLAN_ENDS, Api
 from config.launch import Platform
 
 PATIENCE_SECONDS = 120.0
@@ -94,12 +94,7 @@ class Bench:
         (source / "main.tf").write_text(kind.configuration)
         facts = {"name": kind.name} | ({"pool": pool} if pool else {})
         self.workspace = api.call("POST", "workspaces/", json=facts)["id"]
-        api.call(
-            "POST",
-            f"workspaces/{self.workspace}/configurations/",
-            content=pack(source).getvalue(),
-            headers={"Content-Type": "application/gzip"},
-        )
+        api.upload(self.workspace, source)
 
     @property
     def _work(self) -> Path:

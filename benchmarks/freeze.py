@@ -185,9 +185,9 @@ def _online(pool: Pool) -> int:
 
 
 def _is_cleared(pool: Pool) -> bool:
-    from pods_app.models import Lease
-    from pods_app.states import LeaseState, PodPhase
+    from pods_app.leases import unended
+    from pods_app.states import PodPhase
 
     if pool.pods.exclude(phase=PodPhase.GONE).exists():
         return False
-    return not Lease.objects.filter(slot__pod__pool=pool).exclude(state=LeaseState.ENDED).exists()
+    return not unended().filter(slot__pod__pool=pool).exists()

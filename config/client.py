@@ -60,6 +60,15 @@ class Api:
             raise Failed(f"{method} {path} was refused ({answer.status_code}): {_why(answer)}")
         return answer.json() if answer.content else None
 
+    def upload(self, workspace: str, directory: Path) -> None:
+        """Give a workspace, by id, a folder's files as its newest configuration."""
+        self.call(
+            "POST",
+            f"workspaces/{workspace}/configurations/",
+            content=pack(directory).getvalue(),
+            headers={"Content-Type": "application/gzip"},
+        )
+
     def log(self, task: str, phase: str, offset: int) -> tuple[str, int]:
         """Return what a log has from ``offset`` on, and the next offset."""
         part = self.call("GET", f"tasks/{task}/log/", params={"phase": phase, "offset": offset})

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from config import story
-from config.client import APPLY_ENDS, PLAN_ENDS, POLL_SECONDS, Api, first_action_ms, pack
+from config.client import APPLY_ENDS, PLAN_ENDS, POLL_SECONDS, Api, first_action_ms
 from config.launch import BASE_DIR, Platform, free_port, fresh_directory
 from config.processes import Failed
 
@@ -58,7 +58,7 @@ def tell(platform: Platform, api: Api, say: Callable[[str], None]) -> Outcome:
     hello = platform.directory / "hello.txt"
     workspace = api.call("POST", "workspaces/", json={"name": "hello"})["id"]
     say("Made workspace hello")
-    _upload(api, workspace)
+    api.upload(workspace, EXAMPLE)
     _set_variable(api, workspace, "path", str(hello))
     _set_variable(api, workspace, "greeting", "Hello from Slipway")
     say(f"Uploaded {EXAMPLE.relative_to(BASE_DIR)} and set its variables")
@@ -138,15 +138,6 @@ def _follow(api: Api, task: str, phase: str, say: Callable[[str], None]) -> Call
             say(f"  | {_SGR.sub('', line)}")
 
     return more
-
-
-def _upload(api: Api, workspace: str) -> None:
-    api.call(
-        "POST",
-        f"workspaces/{workspace}/configurations/",
-        content=pack(EXAMPLE).getvalue(),
-        headers={"Content-Type": "application/gzip"},
-    )
 
 
 def _set_variable(api: Api, workspace: str, key: str, value: str) -> None:

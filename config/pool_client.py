@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from config.client import Api
@@ -38,16 +39,14 @@ class PoolClient:
         """Create the pool."""
         self.id = self._api.call("POST", "pools/", json={"name": self.name, **fields})["id"]
 
-    def add_workspace(self, name: str, archive: bytes, variables: Mapping[str, str]) -> str:
-        """Make a workspace of the pool with a configuration; returns its id."""
+    def add_workspace(self, name: str, configuration: Path, variables: Mapping[str, str]) -> str:
+        """Make a workspace of the pool with a folder's files in it; returns its id."""
         body = {"name": name, "pool": self.name}
         workspace: str = self._api.call("POST", "workspaces/", json=body)["id"]
-        path = f"workspaces/{workspace}"
-        headers = {"Content-Type": "application/gzip"}
-        self._api.call("POST", f"{path}/configurations/", content=archive, headers=headers)
+        self._api.upload(workspace, configuration)
         for key, value in variables.items():
             row = {"key": key, "value": value, "category": "terraform"}
-            self._api.call("POST", f"{path}/variables/", json=row)
+            self._api.call("POST", f"workspaces/{workspace}/variables/", json=row)
         return workspace
 
     def plan(self, workspace: str) -> str:

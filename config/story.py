@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from config import processes
-from config.client import Api, first_action_ms, pack
+from config.client import Api, first_action_ms
 from config.launch import BASE_DIR, Platform
 from config.pool_client import PoolClient, Say
 from config.processes import Failed
@@ -184,11 +184,10 @@ class _Story:
         return f"{seen}: “{scaling['reason']}”", {"pods": 0, "reason": scaling["reason"]}
 
     def _ten_plans(self) -> Seen:
-        archive = pack(EXAMPLE).getvalue()
         ledger = {"ledger": str(self._ledger)} if self._kind == "local" else {}
         names = [f"{POOL}-{number:02}" for number in range(1, PLANS + 1)]
         workspaces = [
-            self._pool.add_workspace(name, archive, {"name": name, **ledger}) for name in names
+            self._pool.add_workspace(name, EXAMPLE, {"name": name, **ledger}) for name in names
         ]
         for workspace in workspaces:
             self._pool.plan(workspace)

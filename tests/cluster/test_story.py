@@ -73,13 +73,7 @@ def test_the_story_holds_in_kubernetes(cluster, demo_directory, terraform):
 def test_an_interrupted_story_leaves_no_pod(cluster, demo_directory, terraform):
     kubeconfig = str(cluster / "kubeconfig")
     with demo.start(demo_directory, "--story", "--kubeconfig", kubeconfig) as program:
-        assert program.stdout is not None
-        said = []
-        for line in program.stdout:
-            said.append(line)
-            if "pods created and online" in line:
-                break
-        assert "pods created and online" in said[-1], said
+        demo.read_until(program, "pods created and online")
         assert len(pods(cluster)) == 4
         program.send_signal(signal.SIGINT)
         program.communicate(timeout=150)

@@ -33,6 +33,17 @@ def start(directory: Path, *arguments: str, **environment: str) -> subprocess.Po
     )
 
 
+def read_until(program: subprocess.Popen[str], words: str) -> None:
+    """Read what the demo says until a line has the words."""
+    assert program.stdout is not None
+    said = []
+    for line in program.stdout:
+        said.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"it never said “{words}”: {said}")
+
+
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the demo to its end."""
     with start(directory, *arguments, **environment) as program:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from pods_app.leases import unended
-from pods_app.models import Pool, PoolAssignment
+from pods_app.models import ApplyPermit, Pool, PoolAssignment
 from tasks_app.actors import Actor
 from tasks_app.models import Event, StateLock, Task, Workspace
+from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.configurations import store_configuration
 from tasks_app.services.logs import read_log
 from tasks_app.services.state import read_state
@@ -149,6 +150,12 @@ class Site:
     @property
     def locked(self) -> bool:
         return StateLock.objects.filter(workspace=self.workspace, released_at=None).exists()
+
+
+def wait_for_expiry(task: Task) -> None:
+    """Wait until the permit of a task has expired."""
+    expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
+    wait_until(expired.exists, "the permit expired")
 
 
 def log(task: Task, phase: str) -> str:

@@ -25,7 +25,6 @@ from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
     finish_planning,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -33,11 +32,6 @@ from tests.support.factories import (
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

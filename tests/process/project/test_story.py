@@ -51,13 +51,7 @@ def test_the_story_holds_on_local_processes(demo_directory, terraform):
 
 def test_an_interrupted_story_leaves_no_process(demo_directory, terraform):
     with demo.start(demo_directory, "--story") as program:
-        assert program.stdout is not None
-        said = []
-        for line in program.stdout:
-            said.append(line)
-            if "apply held" in line:
-                break
-        assert "apply held" in said[-1], said
+        demo.read_until(program, "apply held")
         assert any("terraform" in " ".join(words) for words in demo.left(demo_directory))
         program.send_signal(signal.SIGINT)
         program.communicate(timeout=150)

@@ -42,17 +42,19 @@ def _child(bench: Bench, phase: str, point: str, confirmed: PlanReference | None
     assert ended.returncode == -signal.SIGKILL, (point, ended)
 
 
-def _resume(bench: Bench, phase: str, confirmed: PlanReference | None) -> object:
+def _resume(
+    bench: Bench, phase: str, confirmed: PlanReference | None, *, asked: bool = True
+) -> object:
     bench.close()
     run = bench.run(phase, confirmed, acquire=False)
-    outcome = resume(run, bench.events(phase))
+    outcome = resume(run, bench.events(phase), asked=asked)
     assert run.directory.locked
     assert not run.directory.home.exists()
     return outcome
 
 
-def _apply_outcome(bench: Bench, confirmed: PlanReference) -> ApplyOutcome:
-    outcome = _resume(bench, "apply", confirmed)
+def _apply_outcome(bench: Bench, confirmed: PlanReference, *, asked: bool = True) -> ApplyOutcome:
+    outcome = _resume(bench, "apply", confirmed, asked=asked)
     assert isinstance(outcome, ApplyOutcome)
     return outcome
 
@@ -169,12 +171,10 @@ def test_after_a_reboot_nothing_was_applied_if_no_permit_was_asked_for(
     confirmed = plan(bench)
     _child(bench, "apply", "after spawning apply", confirmed)
     monkeypatch.setattr(process, "machine_life", lambda: "another boot")
-    bench.close()
-    run = bench.run("apply", confirmed, acquire=False)
-    outcome = resume(run, bench.events("apply"), asked=False)
+    outcome = _apply_outcome(bench, confirmed, asked=False)
     assert outcome.outcome == Outcome.NOT_STARTED, outcome
     assert "before it asked for the permit: nothing was applied" in outcome.error
-    assert run.directory.locked and lines(counter) == 0
+    assert lines(counter) == 0
 
 
 def test_a_cancel_before_the_restart_is_told_as_one(make_bench: MakeBench, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.support.invariants import check_all
 from tests.support.platform import Platform, StartPlatform
 from tests.support.programs import wait_until
 from tests.support.proxy import Action, Fault
-from tests.support.sites import Site, events, log
+from tests.support.sites import Site, events, log, wait_for_expiry
 
 #: Method and path of a request by which a task goes on; these until its apply is held …
 _BEFORE = {
@@ -88,8 +88,7 @@ def test_a_permit_whose_reply_is_lost_until_it_has_expired_applies_nothing(
     task = site.plan()
     lost = platform.proxy.fault(Action.CUT, "POST", "/permit", times=None)
     site.confirmed(task)
-    expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
-    wait_until(expired.exists, "the permit expired")
+    wait_for_expiry(task)
     lost.end()
     site.wait(task, "failed")
     assert "othing was applied" in task.error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 
-from pods_app.models import ApplyPermit, ManagedPod
+from pods_app.models import ManagedPod
 from tasks_app.models import Task
-from tasks_app.models.base import ClockTimestamp
 from tests.support.configurations import Counter, Gate, counting
 from tests.support.platform import Agent, Platform, StartPlatform
 from tests.support.programs import wait_until
 from tests.support.proxy import Action
-from tests.support.sites import Site, events, log
+from tests.support.sites import Site, events, log, wait_for_expiry
 
 
 def test_a_permit_that_comes_when_it_has_expired_releases_nothing(
@@ -27,7 +26,7 @@ def test_a_permit_that_comes_when_it_has_expired_releases_nothing(
     permitted.wait()
     agent.program.stop()
     permitted.release()
-    _wait_for_expiry(task)
+    wait_for_expiry(task)
     agent.program.signal(signal.SIGCONT)
 
     site.wait(task, "failed")
@@ -47,7 +46,7 @@ def test_an_agent_that_stood_still_between_its_last_look_and_the_release_applies
     site = platform.site(counting(counter))
     task = site.confirmed(site.plan())
     wait_until(lambda: agent.moments[-1:] == ["release"], "the agent is about to release")
-    _wait_for_expiry(task)
+    wait_for_expiry(task)
     agent.program.signal(signal.SIGCONT)
 
     site.wait(task, "failed")
@@ -57,11 +56,6 @@ def test_an_agent_that_stood_still_between_its_last_look_and_the_release_applies
     assert (site.resources, site.locked) == ([], False)
     assert task.apply_path == "held"
     assert "othing was applied" in task.error
-
-
-def _wait_for_expiry(task: Task) -> None:
-    expired = ApplyPermit.objects.filter(task=task, expires_at__lt=ClockTimestamp())
-    wait_until(expired.exists, "the permit expired")
 
 
 def test_terraform_that_stood_still_over_its_permit_is_refused_at_the_lock(
@@ -75,7 +69,7 @@ def test_terraform_that_stood_still_over_its_permit_is_refused_at_the_lock(
     late = platform.proxy.fault(Action.HOLD_REQUEST, "LOCK")
     site.confirmed(task)
     late.wait()
-    _wait_for_expiry(task)
+    wait_for_expiry(task)
     late.release()
 
     site.wait(task, "failed")

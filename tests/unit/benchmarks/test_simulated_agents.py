@@ -13,6 +13,7 @@ from benchmarks.agents import SimulatedAgent
 from benchmarks.holding import Diary, HoldingAgent
 from benchmarks.result import CannotMeasure
 from benchmarks.slots import Confirmed, figures
+from tests.support.agent_fakes import make_job
 
 TASK, WORKSPACE = uuid.uuid4(), uuid.uuid4()
 STATE = f"/api/state/v1/{WORKSPACE}/"
@@ -61,37 +62,10 @@ def diary():
 
 
 def job(*, planned):
-    return schema.Job(
-        task_id=TASK,
-        workspace_id=WORKSPACE,
-        workspace_name="w",
-        task_type="plan_and_apply",
-        engine="terraform",
-        engine_version="1.11.4",
-        working_directory="",
-        configuration_digest="c" * 64,
-        destroy=False,
-        refresh_only=False,
-        targets=[],
-        replace=[],
-        variables=[],
-        environment=[],
-        credentials=[],
-        proxy={},
-        ca_bundle="",
-        backend=schema.StateBackend(
-            address=f"http://server{STATE}", username="slipway", password="p"
-        ),
-        plan=schema.PlanReference(
-            plan_hash="a" * 64,
-            manifest_digest="b" * 64,
-            terraform_version="1.11.4",
-            bundle_stored=True,
-        )
-        if planned
-        else None,
-        lock_timeout_seconds=60,
-        environment_digest="e" * 64,
+    backend = schema.StateBackend(address=f"http://server{STATE}", username="slipway", password="p")
+    made = make_job(apply=planned, task_id=TASK)
+    return made.model_copy(
+        update={"workspace_id": WORKSPACE, "backend": backend, "environment_digest": "e" * 64}
     )
 
 

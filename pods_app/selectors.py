@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 from pods_app import health
 from pods_app.models import Lease, ManagedPod, PodSlot, WorkDirectory
 from pods_app.states import RESERVING, DirectoryState, LeaseState, SlotStatus
-from tasks_app.models import Task
+from tasks_app.models import Plan, Task
 from tasks_app.models.base import ClockTimestamp
 
 
@@ -26,7 +26,8 @@ def can_have_plan(task: Task) -> Q:
 
     One that was too large to be stored lies only in its directory.
     """
-    return has_directory(task) if task.plan.bundle_id is None else Q()
+    stored = Plan.objects.filter(task=task, bundle__isnull=False)
+    return Q(Exists(stored)) | has_directory(task)
 
 
 def with_occupancy(pods: QuerySet[ManagedPod]) -> QuerySet[Any]:

@@ -58,6 +58,9 @@ def reconcile_cluster(pools: Iterable[Pool], *, dry_run: bool = False) -> list[C
     pools, changes = list(pools), []
     if not pools:
         return []
+    # Read before the cluster is: another pass may make a pod at any moment, and one that these rows
+    # do not know is adopted at worst. One that the list did not have yet would be given up.
+    rows = {pool.pk: facts.rows_of(pool) for pool in pools}
     try:
         api, around = cluster(), surroundings()
         pods, _ = api.list_pods("")
@@ -67,7 +70,7 @@ def reconcile_cluster(pools: Iterable[Pool], *, dry_run: bool = False) -> list[C
         raise
     wanted = decide(pools, dry_run=dry_run)
     for pool in pools:
-        changes += _Round(pool, wanted.get(pool.pk), api, around, dry_run).run(pods)
+        changes += _Round(pool, wanted.get(pool.pk), api, around, dry_run).run(rows[pool.pk], pods)
     return changes
 
 
@@ -100,8 +103,7 @@ class _Round:
             Act.EXPLAIN: self._explain,
         }
 
-    def run(self, pods: list[dict[str, Any]]) -> list[Change]:
-        rows = facts.rows_of(self._pool)
+    def run(self, rows: list[Row], pods: list[dict[str, Any]]) -> list[Change]:
         objects = facts.objects_of(self._pool, pods, self._around.owner, self._api)
         found = decisions.decide(
             self._pool.name, self._wish(), rows, facts.over(rows, objects), objects

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import close_old_connections
 
 from pods_app import jobs
 from pods_app.cluster import names
@@ -287,21 +285,6 @@ def test_another_installations_pods_are_left_alone(pool, space):
     assert ManagedPod.objects.exclude(phase=PodPhase.GONE).get().pod_name == "pool-1"
 
 
-def test_a_name_that_was_taken_since_the_look_is_not_taken_over(pool, space, monkeypatch):
-    from pods_app.cluster.client import Cluster
-
-    reconcile_pods(pool)
-    (theirs,) = space.all_pods()
-    ManagedPod.objects.all().delete()  # so that it is nobody's
-    monkeypatch.setattr(Cluster, "list_pods", lambda self, selector: ([], "1"))
-    reconcile_pods(pool)
-    row = ManagedPod.objects.get()
-    assert (row.phase, row.pod_uid) == (PodPhase.GONE, "")
-    assert "exists that is not this one" in row.phase_reason
-    monkeypatch.undo()
-    assert [pod["metadata"]["uid"] for pod in space.all_pods()] == [theirs["metadata"]["uid"]]
-
-
 def test_a_stuck_pod_is_shown_and_not_forced(pool, space, monkeypatch):
     from pods_app.cluster import diagnosis
 
@@ -370,22 +353,6 @@ def test_a_cluster_that_cannot_be_reached_concludes_nothing(pool, slipway, space
     pool.refresh_from_db()
     assert "gives no answer" in pool.trouble
     assert ManagedPod.objects.get().phase == PodPhase.STARTING
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_at_once_never_make_more_than_is_wanted(space, slipway):
-    pool = make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=3)
-
-    def reconcile(_):
-        try:
-            reconcile_pods(Pool.objects.get(pk=pool.pk))
-        finally:
-            close_old_connections()
-
-    with ThreadPoolExecutor(6) as threads:
-        list(threads.map(reconcile, range(18)))
-    assert len(space.all_pods()) == 3
-    assert ManagedPod.objects.exclude(phase=PodPhase.GONE).exclude(pod_uid="").count() == 3
 
 
 def test_a_renamed_pool_keeps_its_pods(pool, space):

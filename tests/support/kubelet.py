@@ -182,12 +182,14 @@ class Kubelet:
         self._write(running, "Running", state, ready=True)
 
     def _end(self, running: Running, pod: dict[str, Any]) -> None:
+        grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
+        if not grace:
+            return  # removed by force: the server marks it so at the moment before it is gone
         now = time.monotonic()
         if running.ending_since is None:
             running.ending_since = now
             if running.program.alive:
                 running.program.signal(signal.SIGTERM)
-        grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
         if running.program.alive and now - running.ending_since < grace:
             return
         if self.confirms_ends:

@@ -134,10 +134,12 @@ def test_a_freeze_in_every_stage_and_what_survives_it(
     platform.start_controller()
     stages = Stages(platform, kubelet, tmp_path, gate)
     stages.set_up()
-    assert stages.warming.task.leases.get(state="live").phase == "warmup"
-    assert {work.status for work in (stages.warming, stages.holding)} == {"apply_pending"}
-    assert {work.status for work in (stages.releasing, stages.applying)} == {"applying"}
-    assert (stages.planning.status, stages.asking.status) == ("planning", "confirmed")
+    warming = stages.warming.task.leases.filter(state="live").values_list("phase", flat=True)
+    told = stages.told()
+    assert list(warming) == ["warmup"], told
+    assert {work.status for work in (stages.warming, stages.holding)} == {"apply_pending"}, told
+    assert {work.status for work in (stages.releasing, stages.applying)} == {"applying"}, told
+    assert (stages.planning.status, stages.asking.status) == ("planning", "confirmed"), told
 
     window = window_row(pool)
     wait_until(lambda: not space.all_pods(), "every pod is gone from the cluster")

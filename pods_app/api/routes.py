@@ -2,7 +2,7 @@
 
 from rest_framework.routers import BaseRouter
 
-from pods_app.api import freezes, pools
+from pods_app.api import freezes, pools, scaling
 from pods_app.api.pods import PodViewSet, SlotViewSet
 from pods_app.api.work_directories import WorkDirectoryViewSet
 
@@ -14,6 +14,7 @@ def register(router: BaseRouter) -> None:
     add(pools.TOKENS_PREFIX, pools.PoolTokenViewSet, "pool-token")
     add(pools.CREDENTIALS_PREFIX, pools.PoolCredentialViewSet, "pool-credential")
     add(freezes.STATE_PREFIX, freezes.FreezeStateViewSet, "pool-freeze-state")
+    add(scaling.DECISIONS_PREFIX, scaling.ScalingDecisionViewSet, "pool-scaling-decision")
     add("freeze-windows", freezes.FreezeWindowViewSet, "freeze-window")
     add("pods", PodViewSet, "pod")
     add("slots", SlotViewSet, "slot")

@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 
 from agents_app.models import Agent
+from pods_app.autoscaler.decisions import decide
 from pods_app.models import PodSlot, WorkDirectory
 from pods_app.registration import create_pool_token
 from pods_app.services import assign_pool, set_pool_credential
+from pods_app.states import PoolKind
 from tasks_app import blobs
 from tasks_app.actors import Actor
 from tasks_app.models import Blob
@@ -77,7 +79,8 @@ def state(serial: int = 1, **changes: object) -> bytes:
 def seed() -> Seed:
     """Make one of everything, with a task that waits for a person."""
     actor = Actor.person(make_admin())
-    pool = make_pool()
+    pool = make_pool(kind=PoolKind.LOCAL)
+    decide([pool])
     pod = make_pod(pool)
     window = soon(pool, minutes=10_000)
     agent = Agent.objects.create(pk=pod.agent_id, pod=pod, hostname="host", program_version="0.1")

@@ -33,6 +33,7 @@ LISTS = [
     "tasks/",
     "tasks/{tasks}/events/",
     "pools/",
+    "pools/{pools}/scaling-decisions/",
     "pods/",
     "slots/",
     "agents/",

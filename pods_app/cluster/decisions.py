@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from pods_app.states import (
     UNSTARTED,
     PodPhase,
 )
+from tasks_app.formats import seconds_words
 
 #: A pod that a node has and whose agent has not registered for so long is replaced, in seconds.
 STARTING_SECONDS = 600
@@ -45,6 +47,7 @@ class Act(StrEnum):
     UNDRAIN = "undrain"
     MARK = "mark"  # busy or not
     EXPLAIN = "explain"  # the reason on the row
+    WAIT = "wait"  # before another one is made
     LEAVE = "leave"  # of somebody else
 
 
@@ -83,6 +86,29 @@ class Object:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """How long no pod is made, because the last ones ended soon after their start."""
+
+    ended: int  # in a row
+    seconds: int  # from the start of the last one
+    until: datetime
+    cause: str = ""  # why the last one ended
+
+    @property
+    def words(self) -> str:
+        until = self.until.astimezone(UTC)
+        last = (
+            "one ended soon after its"
+            if self.ended == 1
+            else f"{self.ended} ended soon after their"
+        )
+        return (
+            f"The next pod waits {seconds_words(self.seconds)}, until {until:%H:%M:%S} UTC, "
+            f"because the last {last} start" + (f": {self.cause}" if self.cause else "")
+        )
+
+
+@dataclass(frozen=True)
 class Wish:
     """What the pool should have."""
 
@@ -90,7 +116,7 @@ class Wish:
     template: str  # the digest of a pod made now; "" when none can be made
     frozen: bool = False
     delay_seconds: float = 0.0  # a pod that is too many is idle for so long before it goes
-    pause_seconds: float = 0.0  # until another pod may be made: the last ones failed at once
+    pause: Pause | None = None  # before another pod may be made
 
 
 @dataclass(frozen=True)
@@ -283,7 +309,7 @@ def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:
             pool.decide(Act.UNDRAIN, row.name, RETURNING, row, pool.objects[row.name])
     # How long to wait after one that has ended, the next pass knows.
     ended = any(one.act == Act.CLEAN and one.row for one in pool.decisions)
-    if not pool.wish.template or pool.wish.pause_seconds or ended:
+    if not pool.wish.template or ended:
         return
     taken = {row.name for row in rows} | pool.objects.keys()
     adopted = sum(one.act == Act.ADOPT for one in pool.decisions)
@@ -291,6 +317,10 @@ def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:
     while missing > 0:
         name = pod_name(pool.name, number)
         number += 1
-        if name not in taken:
-            pool.decide(Act.ENTER, name, f"the pool wants {pool.wish.pods} pods")
-            missing -= 1
+        if name in taken:
+            continue
+        if pool.wish.pause:
+            pool.decide(Act.WAIT, name, pool.wish.pause.words)
+            return
+        pool.decide(Act.ENTER, name, f"the pool wants {pool.wish.pods} pods")
+        missing -= 1

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pods_app.cluster import names
 from pods_app.cluster.client import Cluster
-from pods_app.cluster.decisions import Object, Row
+from pods_app.cluster.decisions import Object, Pause, Row
 from pods_app.cluster.diagnosis import Diagnosis, ObjectPhase, diagnose
 from pods_app.cluster.errors import Forbidden
 from pods_app.models import ManagedPod, Pool
@@ -58,8 +58,11 @@ def _seconds(now: datetime, then: datetime) -> float:
     return (now - then).total_seconds()
 
 
-def pause_seconds(pool: Pool) -> float:
-    """Return how long to wait before another pod is made, the more the last ones failed."""
+def pause_of(pool: Pool) -> Pause | None:
+    """Return what to wait for before another pod is made, the longer the more have failed.
+
+    None when nothing is to be waited for.
+    """
     newest = (
         ManagedPod.objects.filter(pool=pool, kind=PoolKind.KUBERNETES, last_launch_at__isnull=False)
         .annotate(now=ClockTimestamp())
@@ -76,9 +79,10 @@ def pause_seconds(pool: Pool) -> float:
             break
         failed += 1
     if not failed:
-        return 0.0
-    since = _seconds(pods[0].now, pods[0].last_launch_at)
-    return float(max(min(2**failed, _PAUSE_SECONDS_MAX) - since, 0))
+        return None
+    last, seconds = pods[0], min(2**failed, _PAUSE_SECONDS_MAX)
+    until = last.last_launch_at + timedelta(seconds=seconds)
+    return Pause(failed, seconds, until, last.phase_reason) if until > last.now else None
 
 
 def over(rows: Iterable[Row], objects: Iterable[Object]) -> list[UUID]:

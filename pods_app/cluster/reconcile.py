@@ -101,6 +101,7 @@ class _Round:
             Act.UNDRAIN: self._undrain,
             Act.MARK: self._mark,
             Act.EXPLAIN: self._explain,
+            Act.WAIT: self._wait,
         }
 
     def run(self, rows: list[Row], pods: list[dict[str, Any]]) -> list[Change]:
@@ -127,7 +128,7 @@ class _Round:
             template=digest,
             frozen=self._pool.frozen,
             delay_seconds=self._pool.scale_down_delay_seconds if scaled else 0,
-            pause_seconds=facts.pause_seconds(self._pool),
+            pause=facts.pause_of(self._pool),
         )
 
     def _act(self, decision: Decision) -> None:
@@ -278,6 +279,9 @@ class _Round:
         ManagedPod.objects.filter(pk=row.id, phase_reason=row.reason).exclude(
             phase=PodPhase.GONE
         ).update(phase_reason=decision.reason, host=node)
+
+    def _wait(self, decision: Decision) -> None:
+        self._trouble = self._trouble or decision.reason
 
 
 def _leave(decision: Decision) -> None:

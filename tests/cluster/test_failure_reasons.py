@@ -7,12 +7,17 @@ back as it was meant.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.core.management import call_command
 
 from pods_app.models import ManagedPod
 from pods_app.reconcile import reconcile_pods
 from pods_app.states import PodPhase, PoolKind
+from tasks_app.models.base import ClockTimestamp
 from tests.support.factories import make_pool
+from tests.support.freezes import now
 from tests.unit.cluster.test_diagnosis import CASES
 
 pytestmark = [pytest.mark.usefixtures("slipway"), pytest.mark.django_db]
@@ -49,3 +54,35 @@ def test_what_the_cluster_says_is_told(pod, space, case):
         assert row.phase == PodPhase.STARTING and not row.draining
         assert there["metadata"]["uid"] == row.pod_uid, "given time, and not replaced"
     assert not ManagedPod.objects.exclude(pk=row.pk).exists(), "the next one after a pause"
+
+
+def test_a_pool_tells_that_it_waits_after_failures_in_a_row(pod, space):
+    pool = ManagedPod.objects.get().pool
+    for _ in range(3):
+        (pod,) = space.all_pods()
+        space.set_status(pod, phase="Failed", reason="Evicted", message="disk pressure")
+        # As if each had failed at once, and its pause had been over since.
+        reconcile_pods(pool)
+        ManagedPod.objects.update(last_launch_at=ClockTimestamp() - timedelta(hours=1))
+        reconcile_pods(pool)
+    (pod,) = space.all_pods()
+    pool.refresh_from_db()
+    assert pool.trouble == ""
+    space.set_status(pod, phase="Failed", reason="Evicted", message="disk pressure")
+    reconcile_pods(pool)
+    began = now()
+    ManagedPod.objects.update(last_launch_at=began)
+    reconcile_pods(pool)
+    pool.refresh_from_db()
+    until = began + timedelta(seconds=16)
+    assert pool.trouble == (
+        f"The next pod waits 16 s, until {until:%H:%M:%S} UTC, because the last 4 ended soon after "
+        "their start: Its node evicted it: disk pressure"
+    )
+    assert space.all_pods() == []
+    call_command("reconcile_pods", dry_run=True)  # nothing is to be done
+    ManagedPod.objects.update(last_launch_at=ClockTimestamp() - timedelta(hours=1))
+    reconcile_pods(pool)
+    pool.refresh_from_db()
+    assert pool.trouble == ""
+    assert len(space.all_pods()) == 1

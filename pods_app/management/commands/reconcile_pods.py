@@ -7,8 +7,8 @@ from pods_app.models import Pool
 from pods_app.reconcile import reconcile_all, reconcile_pods
 from tasks_app.exceptions import SlipwayError
 
-#: Somebody else's pod: told, but nothing to do.
-LEAVE = "leave"
+#: Somebody else's pod, or a pause after failures: told, but nothing to do.
+TOLD = {"leave", "wait"}
 EXIT_DRY_RUN_FOUND_CHANGES = 3
 
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             for change in changes:
                 self.stdout.write(f"{change.action} {change.pod}: {change.reason}")
             self.stdout.write(f"{len(changes)} difference(s)")
-        if dry_run and any(change.action != LEAVE for change in changes):
+        if dry_run and any(change.action not in TOLD for change in changes):
             raise SystemExit(EXIT_DRY_RUN_FOUND_CHANGES)
 
     def _pool(self, name: str) -> Pool:

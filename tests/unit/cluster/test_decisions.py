@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -9,6 +10,7 @@ from pods_app.cluster.decisions import (
     LOST_SECONDS,
     STARTING_SECONDS,
     Object,
+    Pause,
     Row,
     Wish,
     decide,
@@ -54,6 +56,12 @@ CREATING = said("Its container is being created.")
 ENDED = Diagnosis(ObjectPhase.ENDED, "It ran out of memory.", "n1")
 DELETING = replace(RUNNING, deleting=True)
 STUCK = replace(DELETING, overdue=True, reason="Not confirmed.")
+PAUSE = Pause(
+    3,
+    8,
+    datetime(2026, 3, 1, 23, 59, 59, tzinfo=timezone(timedelta(hours=2))),
+    "Its node evicted it: disk pressure",
+)
 LOST_NODE = Diagnosis(ObjectPhase.UNKNOWN, "Its node n1 is not heard of.", "n1")
 
 #: name: (wish, rows, objects, decisions as "act pool-number")
@@ -120,11 +128,36 @@ TABLE = {
         ["gone pool-0", "clean pool-0"],
     ),
     "failed again and again": (
-        replace(ONE, pause_seconds=4),
+        replace(TWO, pause=PAUSE),
         [],
         [],
+        [
+            "wait pool-0: The next pod waits 8 s, until 21:59:59 UTC, because the last 3 ended "
+            "soon after their start: Its node evicted it: disk pressure"
+        ],
+    ),
+    "failed once": (
+        replace(ONE, pause=Pause(1, 2, PAUSE.until)),
+        [],
+        [],
+        [
+            "wait pool-0: The next pod waits 2 s, until 21:59:59 UTC, because the last one ended "
+            "soon after its start"
+        ],
+    ),
+    "failed again and again, and none is missing": (
+        replace(ONE, pause=PAUSE),
+        [row()],
+        [thing()],
         [],
     ),
+    "failed again and again, and a draining one is wanted again": (
+        replace(ONE, pause=PAUSE),
+        [row(draining=True, reason=TOO_MANY)],
+        [thing()],
+        ["undrain pool-0"],
+    ),
+    "failed again and again, and no pod can be made": (Wish(1, "", pause=PAUSE), [], [], []),
     "pending, and why": (
         ONE,
         [row(phase=PodPhase.STARTING)],

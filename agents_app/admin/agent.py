@@ -29,14 +29,14 @@ from tasks_app.registry import Panel, add_panel
 
 
 class DrainAgent(Drain):
-    title = "Give this agent no new work?"
+    title = "Give the agent of {pod} no new work?"
 
     def pod(self, obj: Agent) -> ManagedPod:
         return obj.pod
 
 
 class UndrainAgent(Undrain):
-    title = "Let this agent take work again?"
+    title = "Let the agent of {pod} take work again?"
 
     def pod(self, obj: Agent) -> ManagedPod:
         return obj.pod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
 from django import forms
@@ -25,9 +25,15 @@ from pods_app.selectors import with_load
 from pods_app.stakes import stakes_of
 from pods_app.states import RESERVING, DirectoryState, LeaseState, PodPhase
 from tasks_app.actors import Actor
-from tasks_app.admin.base import PARTS_HEADER, SlipwayAdmin, list_url
+from tasks_app.admin.base import (
+    PARTS_HEADER,
+    SlipwayAdmin,
+    list_url,
+    may_cached,
+    operation_url,
+)
 from tasks_app.admin.filters import uuid_or_none
-from tasks_app.admin.operations import Availability, Done, OperationForm
+from tasks_app.admin.operations import Availability, Button, Done, OperationForm
 from tasks_app.formats import DASH, byte_words
 from tasks_app.permissions import Action, may
 
@@ -76,6 +82,18 @@ class OfPod(Operates):
     """An operation on a pod; it may stand on the page of what belongs to one."""
 
     form_class: ClassVar[type[OperationForm]] = DrainForm
+    action: ClassVar[Action] = Action.DRAIN_POD
+
+    def availability(self, actor: Actor, obj: Any) -> Availability:
+        state = self.state(self.pod(obj))
+        return Availability(state.shown and may(actor, self.action), state.reason)
+
+    def state(self, pod: ManagedPod) -> Availability:
+        """Return whether the pod's state allows it, whoever asks."""
+        raise NotImplementedError
+
+    def heading(self, obj: Any) -> str:
+        return self.title.format(pod=self.pod(obj).pod_name)
 
     def pod(self, obj: Any) -> ManagedPod:
         """Return the pod of the page's object."""
@@ -88,14 +106,13 @@ class OfPod(Operates):
 
 class Drain(OfPod):
     name, label, icon = "drain", "Drain", "water_drop"
-    title, submit = "Give this pod no new work?", "Drain"
+    title, submit = "Give {pod} no new work?", "Drain"
     text = "What runs or waits in it stays; nothing new is placed here."
     template = "admin/slipway/pods/stake.html"
 
-    def availability(self, actor: Actor, obj: Any) -> Availability:
-        pod = self.pod(obj)
+    def state(self, pod: ManagedPod) -> Availability:
         reason = "The pod is gone." if pod.phase == PodPhase.GONE else ""
-        return Availability(not pod.draining and may(actor, Action.DRAIN_POD), reason)
+        return Availability(not pod.draining, reason)
 
     def context(self, actor: Actor, obj: Any) -> dict[str, Any]:
         return self.at_stake(actor, obj)
@@ -107,14 +124,13 @@ class Drain(OfPod):
 
 class Undrain(OfPod):
     name, label, icon, tone = "undrain", "Undrain", "play_arrow", "primary"
-    title, submit = "Let this pod take work again?", "Undrain"
+    title, submit = "Let {pod} take work again?", "Undrain"
 
-    def availability(self, actor: Actor, obj: Any) -> Availability:
-        pod = self.pod(obj)
+    def state(self, pod: ManagedPod) -> Availability:
         reason = "It is being deleted." if pod.deletion_reason else ""
         if services.is_ended_by_slipway(pod):
             reason = "Slipway is ending it: work would be lost with it."
-        return Availability(pod.draining and may(actor, Action.DRAIN_POD), reason)
+        return Availability(pod.draining, reason)
 
     def run(self, actor: Actor, obj: Any, data: dict[str, Any]) -> Done:
         pod = services.undrain_pod(actor=actor, pod_id=self.pod(obj).pk, reason=data["reason"])
@@ -133,17 +149,17 @@ class DeleteForm(OperationForm):
 
 class Delete(OfPod):
     name, label, icon, tone = "delete", "Delete", "delete", "danger"
-    title, submit = "Delete this pod?", "Delete pod"
+    title, submit = "Delete {pod}?", "Delete pod"
     text = (
         "It ends at once, with all that runs in it. Its pool makes another one if it wants it. To "
         "let its work finish, drain it first."
     )
     template = "admin/slipway/pods/stake.html"
     form_class = DeleteForm
+    action = Action.DELETE_POD
 
-    def availability(self, actor: Actor, obj: Any) -> Availability:
-        shown = may(actor, Action.DELETE_POD)
-        return Availability(shown, deletion.obstacle(self.pod(obj)))
+    def state(self, pod: ManagedPod) -> Availability:
+        return Availability(True, deletion.obstacle(pod))
 
     def context(self, actor: Actor, obj: Any) -> dict[str, Any]:
         return {**self.at_stake(actor, obj), "deletes": True}
@@ -159,7 +175,7 @@ class ManagedPodAdmin(InPools):
 
     page_template = "admin/slipway/pods/pod.html"
     pod_path = ""
-    operations = (Drain(), Undrain(), Delete())
+    operations: ClassVar[tuple[OfPod, ...]] = (Drain(), Undrain(), Delete())
     empty_text = "No agent has registered yet. Make a token on a pool's page and start run_agent."
     list_display = (
         "pod_name",
@@ -237,9 +253,23 @@ class ManagedPodAdmin(InPools):
             "opts": self.opts,
             "title": "Slot grid",
             "every_ms": self.refresh_ms,
-            **grid_context(request.user, request.GET.get("pool")),
+            **grid_context(request.user, request.GET.get("pool"), self.pod_buttons(request)),
         }
         return TemplateResponse(request, "admin/slipway/pods/grid_page.html", context)
+
+    def pod_buttons(self, request: HttpRequest) -> Callable[[ManagedPod], list[Button]]:
+        """Return what gives a pod's buttons; what the role allows is asked once for all pods."""
+        allowed = [one for one in self.operations if may_cached(request, one.action)]
+
+        def buttons(pod: ManagedPod) -> list[Button]:
+            states = [(one, one.state(pod)) for one in allowed]
+            return [
+                Button(one, operation_url(pod, one.name), state.reason)
+                for one, state in states
+                if state.shown
+            ]
+
+        return buttons
 
     def subtitle(self, obj: ManagedPod) -> str:
         return f"in {obj.pool.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models.functions import Length
@@ -15,16 +16,20 @@ from pods_app.selectors import with_load
 from pods_app.states import PodPhase
 from tasks_app.admin.base import list_url, object_url
 from tasks_app.admin.filters import uuid_or_none
+from tasks_app.admin.operations import Button
 
 #: So many pods are drawn; the list of pods has them all.
 PODS_MAX = 400
 
 
-def grid_context(user: Any, chosen: str | None) -> dict[str, Any]:
+def grid_context(
+    user: Any, chosen: str | None, buttons: Callable[[ManagedPod], list[Button]]
+) -> dict[str, Any]:
     """Return what the page shows, in a constant number of queries.
 
     Args:
         chosen: id of the one pool to show; all of them without one.
+        buttons: what the person may do about a pod.
     """
     pools = list(visible_pools(user).order_by("name"))
     pool_id = uuid_or_none(chosen)
@@ -36,8 +41,8 @@ def grid_context(user: Any, chosen: str | None) -> dict[str, Any]:
     )
     drawn = rows(ordered.prefetch_related(with_slots())[: PODS_MAX + 1], user)
     wanted = scalings(shown)
-    decisions = ScalingDecision.objects.filter(pool__in=wanted).order_by("pool", "-id")
-    last = {row.pool_id: row for row in decisions.distinct("pool")}
+    decisions = ScalingDecision.objects.filter(pool__in=wanted).order_by("pool_id", "-id")
+    last = {row.pool_id: row for row in decisions.distinct("pool_id")}
     freezes = {one.pool.pk: one.freeze for one in standings(shown)}
     sections = []
     for pool in shown:
@@ -49,7 +54,11 @@ def grid_context(user: Any, chosen: str | None) -> dict[str, Any]:
                 "pool": pool,
                 "url": object_url(pool),
                 "rows": [
-                    (row, (scaling.staying if scaling else {}).get(row.pod.pod_name))
+                    (
+                        row,
+                        (scaling.staying if scaling else {}).get(row.pod.pod_name),
+                        buttons(row.pod),
+                    )
                     for row in mine
                 ],
                 "counts": tally(slots),

@@ -91,6 +91,10 @@ class Operation:
         """Return whether the button is shown and can be pressed."""
         raise NotImplementedError
 
+    def heading(self, obj: Any) -> str:
+        """Return what stands above the form."""
+        return self.title or self.label
+
     def initial(self, obj: Any) -> dict[str, Any]:
         """Return the form's first values."""
         return {}
@@ -187,7 +191,7 @@ def _page(
         {
             **surroundings,
             "opts": admin.opts,
-            "title": operation.title or operation.label,
+            "title": operation.heading(obj),
             "layout": layout,
             "operation": operation,
             "in_dialog": in_dialog,

@@ -1,4 +1,4 @@
-"""The slot grid is refreshed in place: whoever reads or tabs through it is not disturbed."""
+"""The slot grid: whoever reads or tabs through it is not disturbed; what can be done in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import expect
 
 from pods_app.models import ManagedPod
+from tests.browser.test_accessibility import check
 from tests.support.factories import make_pod, make_pool
 
 if TYPE_CHECKING:
@@ -33,3 +34,22 @@ def test_a_refresh_keeps_scroll_and_focus(server: Server, visit: Callable[..., V
     expect(link).to_be_focused()
     assert page.evaluate("window.scrollY") == top
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_pod_is_drained_from_its_card(server: Server, visit: Callable[..., Visit]) -> None:
+    """The dialog names the pod; afterwards the focus is on what undoes it."""
+    pod = server.run(lambda: make_pod(make_pool(name="another-one")))
+    page = visit(width=400).open(f"/admin/pods_app/managedpod/grid/?pool={pod.pool_id}")
+    page.get_by_role("button", name=f"Drain {pod.pod_name}").click()
+    dialog = page.get_by_role("dialog", name=f"Give {pod.pod_name} no new work?")
+    dialog.get_by_label("Reason").fill("a new disk")
+    dialog.get_by_role("button", name="Drain").click()
+    expect(page.get_by_text("a new disk")).to_be_visible()
+    undrain = page.get_by_role("button", name=f"Undrain {pod.pod_name}")
+    expect(undrain).to_be_focused()
+    undrain.press("Enter")
+    dialog = page.get_by_role("dialog", name=f"Let {pod.pod_name} take work again?")
+    check(page)
+    dialog.press("Escape")
+    expect(undrain).to_be_focused()
+    check(page)

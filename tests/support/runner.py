@@ -7,12 +7,14 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from agents_app.runner.apply import ApplyOutcome, run_apply
 from agents_app.runner.engines import LocalEngine, discover
 from agents_app.runner.environment import secrets_of
 from agents_app.runner.errors import PermitDenied
@@ -248,6 +250,14 @@ def plan(bench: Bench) -> PlanReference:
     bench.source.keep(outcome.files)
     run.directory.release()
     return reference(outcome)
+
+
+def apply_beside(run: Run, permit: Permit) -> tuple[threading.Thread, list[ApplyOutcome]]:
+    """Start an apply in a thread; its outcome is in the list once the thread has ended."""
+    outcomes: list[ApplyOutcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(run_apply(run, permit)))
+    thread.start()
+    return thread, outcomes
 
 
 def append(counter: Path, before: str = "true") -> str:

@@ -7,26 +7,24 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from agents_app.runner import process
-from agents_app.runner.apply import ApplyOutcome, run_apply
+from agents_app.runner.apply import run_apply
 from agents_app.runner.errors import DirectoryInUse
 from agents_app.runner.hold import was_applied
 from agents_app.runner.plan import run_plan
-from agents_app.runner.run import Run
 from agents_app.schema import Outcome
 from tests.process.runner.conftest import MakeBench
 from tests.support.http_state import HttpState
-from tests.support.requirements import missing
+from tests.support.programs import wait_until
 from tests.support.runner import (
     Permit,
     append,
+    apply_beside,
     backend,
     environment_variable,
     lines,
@@ -36,45 +34,8 @@ from tests.support.runner import (
 )
 
 
-def _wait(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.01)
-
-
-def _apply_beside(run: Run, permit: Permit) -> tuple[threading.Thread, list[ApplyOutcome]]:
-    outcomes: list[ApplyOutcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(run_apply(run, permit)))
-    thread.start()
-    return thread, outcomes
-
-
 def _runs(pid: int) -> bool:
     return process.start_time(pid) is not None
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a few MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(path)], capture_output=True
-    )
-    if mount.returncode:
-        missing("mounting a small tmpfs needs root")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def _fill(disk: Path) -> None:
-    with (disk / "fill").open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
 
 
 def test_a_failing_resource(make_bench: MakeBench, counter: Path) -> None:
@@ -165,10 +126,10 @@ def test_a_cancel_is_one_signal_that_saves_the_state_and_unlocks(
     files = {"main.tf": _TWO.format(started=started, gate=gate, counter=counter)}
     bench = make_bench(files, backend=backend(state_server.address))
     run = bench.run("apply", plan(bench))
-    thread, outcomes = _apply_beside(run, Permit())
-    _wait(lambda: lines(started), "the first resource")
+    thread, outcomes = apply_beside(run, Permit())
+    wait_until(lambda: lines(started), "the first resource")
     run.control.interrupt()
-    _wait((bench.directory.run / "apply" / "interrupted").exists, "the signal")
+    wait_until((bench.directory.run / "apply" / "interrupted").exists, "the signal")
     gate.touch()
     thread.join()
 
@@ -185,8 +146,8 @@ def test_a_kill_is_an_interruption_and_leaves_no_process(
     started = tmp_path / "started"
     bench = make_bench({"main.tf": append(counter, f"echo $$ > {started} && sleep 600")})
     run = bench.run("apply", plan(bench))
-    thread, outcomes = _apply_beside(run, Permit())
-    _wait(lambda: lines(started), "the resource")
+    thread, outcomes = apply_beside(run, Permit())
+    wait_until(lambda: lines(started), "the resource")
     run.control.kill()
     thread.join()
     assert outcomes[0].outcome == Outcome.INTERRUPTED, outcomes
@@ -201,8 +162,8 @@ def test_terraform_killed_by_the_system_is_an_interruption(
     started = tmp_path / "started"
     bench = make_bench({"main.tf": append(counter, f"echo x > {started} && sleep 600")})
     run = bench.run("apply", plan(bench))
-    thread, outcomes = _apply_beside(run, Permit())
-    _wait(lambda: lines(started), "the resource")
+    thread, outcomes = apply_beside(run, Permit())
+    wait_until(lambda: lines(started), "the resource")
     os.kill(int((bench.directory.run / "apply" / "pid").read_text()), signal.SIGKILL)
     thread.join()  # the orphaned provisioner is ended after its grace
     assert (outcomes[0].outcome, outcomes[0].exit_code) == (Outcome.INTERRUPTED, 137)
@@ -216,8 +177,8 @@ def test_a_killed_supervisor_does_not_hide_a_complete_apply(
         {"main.tf": append(counter, f"echo x > {started} && until [ -e {gate} ]; do :; done")}
     )
     run = bench.run("apply", plan(bench))
-    thread, outcomes = _apply_beside(run, Permit())
-    _wait(lambda: lines(started), "the resource")
+    thread, outcomes = apply_beside(run, Permit())
+    wait_until(lambda: lines(started), "the resource")
     supervisor = int((bench.directory.run / "apply" / "supervisor").read_text().split()[0])
     os.kill(supervisor, signal.SIGKILL)
     time.sleep(0.1)
@@ -238,7 +199,7 @@ def test_background_processes_of_provisioners_do_not_keep_the_slot(
     )
     outcome = run_apply(bench.run("apply", plan(bench)), Permit())
     assert outcome.outcome == Outcome.APPLIED
-    _wait(lambda: not _runs(int(daemon.read_text())), "the daemon's end")
+    wait_until(lambda: not _runs(int(daemon.read_text())), "the daemon's end")
 
 
 def test_a_state_that_could_not_be_saved_is_kept_outside(
@@ -290,71 +251,6 @@ def test_a_refused_lock_applies_nothing(
     assert lines(counter) == 0
 
 
-def test_on_a_full_disk_the_state_is_found_in_the_output(
-    make_bench: MakeBench,
-    state_server: HttpState,
-    small_disk: Path,
-    tmp_path: Path,
-    counter: Path,
-) -> None:
-    secret = "the-secret-in-the-state"
-    started, gate = tmp_path / "started", tmp_path / "gate"
-    before = f"echo x > {started} && until [ -e {gate} ]; do :; done"
-    files = {
-        "main.tf": append(counter, before)
-        + 'variable "secret" {\n  sensitive = true\n}\n'
-        + 'resource "terraform_data" "secret" {\n  input = [var.secret, 1.10]\n}\n'
-    }
-    bench = make_bench(
-        files,
-        backend=backend(state_server.address),
-        variables=[variable("secret", secret, sensitive=True)],
-    )
-    bench.base = small_disk / "base"
-    confirmed = plan(bench)
-    run = bench.run("apply", confirmed)
-    thread, outcomes = _apply_beside(run, Permit())
-    _wait(lambda: lines(started), "the resource")
-    state_server.replies["POST"] = 403
-    _fill(small_disk)
-    gate.touch()
-    thread.join()
-
-    outcome = outcomes[0]
-    assert outcome.recovered_state is not None, (outcome, bench.log("apply"))
-    assert outcome.outcome == Outcome.FAILED
-    state = json.loads(outcome.recovered_state.read_text())
-    assert {one["name"] for one in state["resources"]} == {"one", "secret"}
-    assert secret in outcome.recovered_state.read_text()
-    assert secret not in bench.log("apply")
-
-
-def test_a_disk_without_room_for_the_output_starts_nothing(
-    make_bench: MakeBench, small_disk: Path, counter: Path
-) -> None:
-    bench = make_bench({"main.tf": append(counter)})
-    bench.base = small_disk / "base"
-    confirmed = plan(bench)
-    _fill(small_disk)
-    permit = Permit()
-    outcome = run_apply(bench.run("apply", confirmed), permit)
-    assert outcome.outcome == Outcome.NOT_STARTED, outcome
-    assert not permit.asked and lines(counter) == 0
-
-
-def test_a_plan_on_a_full_disk_is_not_shown_as_planned(
-    make_bench: MakeBench, small_disk: Path, counter: Path
-) -> None:
-    bench = make_bench({"main.tf": append(counter)})
-    run = bench.run("plan")
-    # Only the plan file lies on the full disk: Terraform succeeds and leaves an empty one.
-    run.directory.plan_file = small_disk / "plan.out"
-    _fill(small_disk)
-    outcome = run_plan(run)
-    assert outcome.outcome == Outcome.FAILED and outcome.result is None
-    assert "disk full" in outcome.error, outcome
-
-
 def test_secrets_stay_out_of_arguments_logs_and_results(
     make_bench: MakeBench, state_server: HttpState, tmp_path: Path
 ) -> None:
@@ -402,21 +298,6 @@ def test_an_orphan_keeps_the_directory(make_bench: MakeBench, counter: Path) -> 
     again = bench.directory
     again.acquire()
     again.release()
-
-
-def test_a_journal_that_cannot_be_written_starts_nothing(
-    make_bench: MakeBench, counter: Path
-) -> None:
-    bench = make_bench({"main.tf": append(counter)})
-    confirmed = plan(bench)
-
-    def fail(point: str) -> None:
-        if point == "before spawning apply":
-            raise OSError(28, "No space left on device")
-
-    outcome = run_apply(bench.run("apply", confirmed, hook=fail), Permit())
-    assert outcome.outcome == Outcome.NOT_STARTED and "No space left" in outcome.error
-    assert lines(counter) == 0
 
 
 def test_a_report_that_fails_does_not_decide_the_apply(

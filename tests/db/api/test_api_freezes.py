@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pods_app.freeze.edges import follow_schedules
-from tests.support.factories import make_admin, make_pool, make_user
+from tests.support.factories import make_pool, make_user
 from tests.support.freezes import now, window_row
 from tests.support.rest import Person, problem
 
@@ -23,11 +23,6 @@ WEEKLY = {
     "days_later": 1,
     "confirm": "nightly",
 }
-
-
-@pytest.fixture
-def admin():
-    return Person(make_admin())
 
 
 @pytest.fixture

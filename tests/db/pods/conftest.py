@@ -1,4 +1,4 @@
-"""Plans that wait, for tests of their warm-ups."""
+"""Who acts, a pool, and plans that wait, for tests of their warm-ups."""
 
 import pytest
 

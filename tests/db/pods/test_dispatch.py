@@ -23,7 +23,6 @@ from tasks_app.states import Status, TaskType
 from tests.support.factories import (
     PLAN_HASH,
     finish_planning,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -34,11 +33,6 @@ from tests.support.factories import (
 from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 def test_a_task_waits_for_an_agent_and_starts_when_one_comes():

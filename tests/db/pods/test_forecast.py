@@ -16,16 +16,11 @@ from tasks_app.actors import Actor
 from tasks_app.models import Plan, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import confirm_task
-from tests.support.factories import PLAN_HASH, make_admin, make_pod, make_pool, make_waiting_task
+from tests.support.factories import PLAN_HASH, make_admin, make_pod, make_waiting_task
 from tests.support.freezes import soon
 from tests.support.warmups import SYSTEM, later, let_go, report
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def pool():
-    return make_pool(name="main")
 
 
 @pytest.fixture

@@ -7,12 +7,10 @@ import pytest
 from pods_app import leases, queue
 from pods_app.dispatch import dispatch_task
 from pods_app.models import ManagedPod, WorkDirectory
-from tasks_app.actors import Actor
 from tasks_app.services.tasks import confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
     PLAN_HASH,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -24,11 +22,6 @@ from tests.support.warmups import let_go
 pytestmark = pytest.mark.django_db
 GIB = 1024**3
 SENTENCE = "Waits for free disk: no suitable agent of pool main has 1.0 GiB left"
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 def has_free(pod, size):

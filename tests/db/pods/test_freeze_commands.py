@@ -8,15 +8,10 @@ from django.core.management import CommandError, call_command
 
 from pods_app.models import FreezeOverride, FreezeWindow
 from tasks_app.models import Task
-from tests.support.factories import make_pod, make_pool, make_task
+from tests.support.factories import make_pod, make_task
 from tests.support.freezes import now, window_row
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def pool():
-    return make_pool(name="main")
 
 
 def run(capsys, *arguments):

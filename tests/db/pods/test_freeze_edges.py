@@ -14,7 +14,6 @@ from pods_app.services import lose_pod
 from pods_app.state_access import LeaseStateAccess, run_token
 from pods_app.states import PoolKind
 from pods_app.wishes import wishes
-from tasks_app.actors import Actor
 from tasks_app.exceptions import StaleLease
 from tasks_app.models import Event, StateLock, Task
 from tasks_app.models.base import ClockTimestamp
@@ -25,7 +24,6 @@ from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
     finish_planning,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -62,11 +60,6 @@ def hosting(monkeypatch):
     hosting = Hosting()
     monkeypatch.setitem(reconcile._HOSTINGS, PoolKind.LOCAL, hosting)
     return hosting
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

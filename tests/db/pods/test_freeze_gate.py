@@ -11,14 +11,12 @@ from pods_app.freeze.edges import follow_schedules
 from pods_app.freeze.gate import Start, refusal
 from pods_app.freeze.stored import read
 from pods_app.models import ApplyPermit, FreezeOverride, FreezeWindow
-from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused
 from tasks_app.services.tasks import confirm_task
 from tasks_app.states import Status
 from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -27,11 +25,6 @@ from tests.support.factories import (
 from tests.support.freezes import now, soon, window_row
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

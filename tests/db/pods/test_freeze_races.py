@@ -15,7 +15,6 @@ from pods_app.dispatch import dispatch_task
 from pods_app.freeze.edges import enter, follow_schedules, leave
 from pods_app.freeze.services import end_early
 from pods_app.models import ApplyPermit, FreezeTransition, FreezeWindow
-from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, SlipwayError
 from tasks_app.models import Event, Task
 from tasks_app.services.tasks import confirm_task
@@ -24,7 +23,6 @@ from tasks_app.transitions import lock_task
 from tests.support.factories import (
     MANIFEST,
     PLAN_HASH,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -35,11 +33,6 @@ from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RACES, _PERMITS = 1000, 4
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

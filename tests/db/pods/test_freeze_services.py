@@ -20,7 +20,7 @@ from pods_app.models import FreezeWindow
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput, NotFound, NotPermitted
 from tasks_app.models import Event
-from tests.support.factories import make_admin, make_pool, make_user
+from tests.support.factories import make_user
 from tests.support.freezes import now, soon, window_row
 
 pytestmark = pytest.mark.django_db
@@ -34,16 +34,6 @@ WEEKLY = {
     "end_time": time(6),
     "days_later": 1,
 }
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
-
-
-@pytest.fixture
-def pool():
-    return make_pool(name="main")
 
 
 def weekly(admin, **fields):

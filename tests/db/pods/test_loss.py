@@ -19,7 +19,6 @@ from tests.db.pods.test_permits import ask
 from tests.support.factories import (
     PLAN_HASH,
     finish_planning,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -29,11 +28,6 @@ from tests.support.factories import (
 
 pytestmark = pytest.mark.django_db
 SYSTEM = Actor.system("test")
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 from pods_app import leases
 from pods_app.models import ApplyPermit, Installation, Pool
 from pods_app.state_access import LeaseStateAccess, run_token
-from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid, StaleLease
 from tasks_app.models import Event, StateLock, StateVersion, Workspace
 from tasks_app.models.base import ClockTimestamp
@@ -16,18 +15,12 @@ from tests.support.factories import (
     DIGEST,
     PLAN_HASH,
     ask_permit,
-    make_admin,
     make_waiting_task,
     make_workspace,
 )
 from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from tasks_app.states import Status, TaskType
 from tests.support.factories import (
     PLAN_HASH,
     finish_planning,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -31,11 +30,6 @@ from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
 SYSTEM = Actor.system("test")
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 def fill_queue(pool, workspace, tasks):

@@ -30,7 +30,6 @@ from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
     finish_planning,
-    make_admin,
     make_pod,
     make_pool,
     make_task,
@@ -42,11 +41,6 @@ from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SYSTEM = Actor.system("test")
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

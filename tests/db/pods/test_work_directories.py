@@ -11,15 +11,10 @@ from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import confirm_task, discard_task
 from tasks_app.states import Status
-from tests.support.factories import PLAN_HASH, make_admin, make_waiting_task
+from tests.support.factories import PLAN_HASH, make_waiting_task
 from tests.support.racing import race
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def admin():
-    return Actor.person(make_admin())
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ class Load:
     """Counts from when it is made."""
 
     def __init__(self, platform: Platform) -> None:
-        self._pids = {name: platform.pid(name) for name in _PARTS}
+        self._pids = {name: platform.pids(name) for name in _PARTS}
         if (postgres := _postmaster()) is not None:
-            self._pids["postgres"] = postgres
+            self._pids["postgres"] = [postgres]
         self._begun, self._before, self._busy = time.monotonic(), self._used(), _busy_seconds()
 
     def shares(self) -> dict[str, float]:
@@ -29,7 +29,7 @@ class Load:
         return {name: round(cores, 2) for name, cores in shares.items()}
 
     def _used(self) -> dict[str, float]:
-        used = {name: _tree_seconds(psutil.Process(pid)) for name, pid in self._pids.items()}
+        used = {name: sum(map(_tree_seconds, pids)) for name, pids in self._pids.items()}
         return used | {"simulated agents": time.process_time()}
 
 
@@ -47,9 +47,9 @@ def _postmaster() -> int | None:
     return parent.pid if parent is not None and parent.name().startswith("postgres") else None
 
 
-def _tree_seconds(process: psutil.Process) -> float:
+def _tree_seconds(pid: int) -> float:
     """Return the processor time of a process, its descendants and those it has waited for."""
-    total = 0.0
+    process, total = psutil.Process(pid), 0.0
     for one in [process, *process.children(recursive=True)]:
         try:
             times = one.cpu_times()

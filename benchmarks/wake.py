@@ -47,8 +47,8 @@ def run(runs: int) -> Result:
     sys.setswitchinterval(0.001)
     received: dict[UUID, float] = {}
     with running_platform() as platform, Fleet(platform) as fleet:
-        web = platform.pid("web")
-        before = resident_mb(web)
+        web = platform.pids("web")
+        before = max(map(resident_mb, web))
         agent_mb = _idle_agent_mb(platform)
         pool, token = static_pool()
         (workspace,) = make_workspaces(pool, 1)
@@ -58,20 +58,21 @@ def run(runs: int) -> Result:
         time.sleep(2)  # let every poll arrive
         say(f"Committing work {runs} times")
         latencies = [_one(fleet, received, workspace.pk) for _ in range(runs)]
-        polling = resident_mb(web)
+        polling = max(map(resident_mb, web))
     wakes = summary(latencies)
     return Result(
         name="wake",
         runs=runs,
         figures={
             "agents": AGENTS,
+            "web_processes": len(web),
             "commit_to_job_ms": wakes,
             "web_rss_mb": {"without agents": before, "with agents": polling},
             "idle_agent_rss_mb": agent_mb,
         },
         bars=[
             Bar("commit to job, p99, ms", wakes["p99"], P99_MS),
-            Bar(f"web process with {AGENTS} agents, RSS in MB", polling, WEB_MB),
+            Bar(f"largest web process with {AGENTS} agents, RSS in MB", polling, WEB_MB),
             Bar("idle agent, RSS in MB", agent_mb, AGENT_MB),
         ],
     )

@@ -35,6 +35,9 @@ _READY_SECONDS = 60
 #: cuts it.
 _DRAIN_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+#: One serves hundreds of agents. With two, the answer to who confirmed and the apply's own
+#: requests do not wait for one interpreter.
+_WEB_PROCESSES = 2
 
 
 @dataclass
@@ -91,9 +94,9 @@ class Platform:
             log=self._log("setup"),
         )
 
-    def pid(self, name: str) -> int:
-        """Return the process id of ``web``, ``worker`` or ``controller``."""
-        return next(child.process.pid for child in self._children if child.name == name)
+    def pids(self, name: str) -> list[int]:
+        """Return the ids of the processes that are ``web``, ``worker`` or ``controller``."""
+        return [child.process.pid for child in self._children if child.name == name]
 
     def log_end(self, name: str) -> str:
         """Return the end of a process's log, with its path."""
@@ -131,34 +134,49 @@ class Platform:
         seeded = json.loads(self.manage("Making the first user", "seed_installation"))
         self.token = seeded["token"]
         self.say("Starting web, worker and controller")
+        self._begin_web()
         python = sys.executable
-        self._begin(
-            "web",
-            python,
-            "-m",
-            "uvicorn",
-            "config.asgi:application",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--no-access-log",
-            "--timeout-graceful-shutdown",
-            "5",
-            # Longer than agents keep theirs (75 s), or one is closed just as it is used again.
-            "--timeout-keep-alive",
-            "90",
-        )
         self._begin("worker", python, "manage.py", "qcluster")
         self._begin("controller", python, "manage.py", "run_controller", "--stop-pods")
         self._wait_ready()
 
-    def _begin(self, name: str, *command: str) -> None:
-        self._children.append(
-            processes.start(
-                name, command, cwd=BASE_DIR, environment=self.environment, log=self._log(name)
+    def _begin_web(self) -> None:
+        """Start the web processes; each takes connections from the one socket."""
+        try:
+            listener = socket.create_server(("127.0.0.1", self.port))
+        except OSError as error:
+            raise Failed(f"Nothing can listen at {self.url}: {error.strerror}") from error
+        with listener:
+            # Connections inherit it; uvicorn, which takes this for a Unix socket, does not set it.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            descriptor = listener.fileno()
+            command = (
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "config.asgi:application",
+                "--fd",
+                str(descriptor),
+                "--no-access-log",
+                "--timeout-graceful-shutdown",
+                "5",
+                # Longer than agents keep theirs (75 s), or one is closed just as it is used again.
+                "--timeout-keep-alive",
+                "90",
             )
+            for _ in range(_WEB_PROCESSES):
+                self._begin("web", *command, descriptors=[descriptor])
+
+    def _begin(self, name: str, *command: str, descriptors: Sequence[int] = ()) -> None:
+        child = processes.start(
+            name,
+            command,
+            cwd=BASE_DIR,
+            environment=self.environment,
+            log=self._log(name),
+            descriptors=descriptors,
         )
+        self._children.append(child)
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -13,8 +15,13 @@ from django.utils.decorators import sync_and_async_middleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from agents_app.schema import API_PREFIX
+from tasks_app.threads import run_in
 
 Handler = Callable[[HttpRequest], Any]
+
+_STATE_PREFIX = "/api/state/v1/"
+#: Terraform's requests for a state, small and large: never in the way of wakes and permits.
+_STATE = ThreadPoolExecutor(max_workers=8, thread_name_prefix="state")
 
 #: Unfold's Alpine needs 'unsafe-eval'; inline scripts and other hosts stay forbidden.
 POLICY = (
@@ -46,22 +53,25 @@ def content_security_policy(get_response: Handler) -> Handler:
 
 
 @sync_and_async_middleware
-def agents_api(get_response: Handler) -> Handler:
-    """Let the agents' API pass by what pages need: sessions, cookies, messages.
+def programs(get_response: Handler) -> Handler:
+    """Let agents and Terraform's state pass by what pages need: sessions, cookies, messages.
 
     Most of the middleware after this one is synchronous; measured, it costs each of hundreds of
-    heartbeats and polls as much as the request itself.
+    heartbeats and polls as much as the request itself, and an apply two requests for its state
+    before its first action.
     """
     if not iscoroutinefunction(get_response):
         return get_response
 
     async def answer(request: HttpRequest) -> HttpResponseBase:
         insecure = settings.SECURE_SSL_REDIRECT and not request.is_secure()
-        if insecure or not request.path_info.startswith(API_PREFIX):
+        if insecure or not request.path_info.startswith((API_PREFIX, _STATE_PREFIX)):
             passed: HttpResponseBase = await get_response(request)
             return passed
         match = request.resolver_match = resolve(request.path_info)
-        answered: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+        call = functools.partial(match.func, request, *match.args, **match.kwargs)
+        answered: HttpResponseBase
+        answered = await (call() if iscoroutinefunction(match.func) else run_in(_STATE, call))
         return answered
 
     return answer

@@ -81,9 +81,19 @@ def run(
 
 
 def start(
-    name: str, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], log: Path
+    name: str,
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    descriptors: Sequence[int] = (),
 ) -> Child:
-    """Start a process that ends when this one does."""
+    """Start a process that ends when this one does.
+
+    Args:
+        descriptors: open files and sockets that it gets under the same numbers.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     parent = os.getpid()
 
@@ -103,6 +113,7 @@ def start(
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=descriptors,
             preexec_fn=end_with_parent,  # safe: no other thread runs yet
         )
     return Child(name, process, log)

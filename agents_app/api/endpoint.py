@@ -7,7 +7,6 @@ threads of their own, so that they never delay a permit.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -28,6 +27,7 @@ from agents_app.tokens import Caller
 from pods_app.incarnation import installation
 from pods_app.models import Lease
 from tasks_app.exceptions import StaleLease, TooLarge
+from tasks_app.threads import run_in
 from tasks_app.transitions import record
 
 Result = TypeVar("Result")
@@ -44,22 +44,12 @@ _URGENT = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-urgent")
 _BULK = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agents-bulk")
 
 
-def _with_connection(function: Callable[..., Result], *args: Any) -> Result:
-    """Call ``function`` and give this thread's connection back to the pool."""
-    close_old_connections()
-    try:
-        return function(*args)
-    finally:
-        connections.close_all()
-
-
 async def in_thread(
     function: Callable[..., Result], *args: Any, bulk: bool = False, urgent: bool = False
 ) -> Result:
     """Run synchronous work with the database outside the event loop."""
     executor = _BULK if bulk else _URGENT if urgent else _SMALL
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(executor, _with_connection, function, *args)
+    return await run_in(executor, function, *args)
 
 
 def endpoint(**methods: View) -> View:

@@ -58,7 +58,7 @@ INSTALLED_APPS = [
 # All of them work asynchronously too: a long poll must not hold a thread.
 MIDDLEWARE = [
     "tasks_app.api.middleware.RequestIdMiddleware",
-    "config.middleware.agents_api",
+    "config.middleware.programs",
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.static_files",
     "config.middleware.content_security_policy",

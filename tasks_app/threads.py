@@ -1,0 +1,29 @@
+"""Database work of requests that need nothing of Django's own handling of synchronous views."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from django.db import close_old_connections, connections
+
+Result = TypeVar("Result")
+
+
+async def run_in(
+    executor: Executor, function: Callable[..., Result], *args: Any, **keywords: Any
+) -> Result:
+    """Call a function in a thread of ``executor``, whose connection then goes back to the pool."""
+    call = functools.partial(function, *args, **keywords)
+    return await asyncio.get_running_loop().run_in_executor(executor, _with_connection, call)
+
+
+def _with_connection(call: Callable[[], Result]) -> Result:
+    close_old_connections()
+    try:
+        return call()
+    finally:
+        connections.close_all()

@@ -31,7 +31,14 @@ from pods_app.leases import release_hold, unended
 from pods_app.locking import usable_slot
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool
 from pods_app.notify import notify_controller
-from pods_app.states import RESERVING, LeasePhase, LeaseState, PodPhase, SlotStatus
+from pods_app.states import (
+    RESERVING,
+    LeasePhase,
+    LeaseState,
+    PodPhase,
+    PoolKind,
+    SlotStatus,
+)
 from pods_app.waiting import Waiting
 from tasks_app.blocking import Blocking
 from tasks_app.models import Task
@@ -203,11 +210,12 @@ def _entries(pool_ids: set[UUID] | None = None) -> list[Entry]:
     )
     chosen = Q() if pool_ids is None else Q(placement__pool__in=pool_ids)
     entries = Entry.read(startable_order().filter(chosen), late)
+    # Of every task, at most one a slot: one of these may have begun to apply since they were read.
     leases = {
         task_id: (phase, state, pod_phase)
-        for task_id, phase, state, pod_phase in unended()
-        .filter(task__status__in=[Status.PENDING, Status.CONFIRMED])
-        .values_list("task_id", "phase", "state", "slot__pod__phase")
+        for task_id, phase, state, pod_phase in unended().values_list(
+            "task_id", "phase", "state", "slot__pod__phase"
+        )
     }
     for entry in entries:
         entry.lease = leases.get(entry.id)
@@ -288,14 +296,17 @@ def _apply_lease(task_id: UUID) -> bool:
 def yield_reservations(queue: Sequence[Entry], room: Room) -> int:
     """Let the oldest reservations of a full pool go, so that they do not starve it.
 
-    For an unplaced confirmed task at once, for other startable work after
-    ``reservation_yield_seconds``; only on pods that could run that work. A directory stays on
-    its agent: the later apply may still find it there.
+    For an unplaced confirmed task at once; for other startable work after
+    ``reservation_yield_seconds``, and only where the pool cannot grow for it. On pods that could
+    run that work. A directory stays on its agent: the later apply may still find it there.
 
     Returns:
         How many reservations were asked to go.
     """
     urgent = [entry for entry in queue if entry.status == Status.CONFIRMED or entry.late]
+    if any(entry.status != Status.CONFIRMED for entry in urgent) and _may_grow(room.pool):
+        urgent = [entry for entry in urgent if entry.status == Status.CONFIRMED]
+    urgent = _still_unplaced(urgent)
     if not urgent:
         return 0
     leases = unended().filter(slot__pod__in=[pod.pk for pod in room.pods])
@@ -321,6 +332,27 @@ def yield_reservations(queue: Sequence[Entry], room: Room) -> int:
                 choice[0], actor=DISPATCH, reason="the reservation yielded to waiting work"
             )
     return yielded
+
+
+def _still_unplaced(entries: Sequence[Entry]) -> list[Entry]:
+    """Return those that wait for a slot even now: they were read one by one, a while ago."""
+    if not entries:
+        return []
+    waiting_ids = set(
+        Task.objects.filter(
+            pk__in=[entry.id for entry in entries], status__in=[Status.PENDING, Status.CONFIRMED]
+        )
+        .exclude(Exists(unended().filter(task=OuterRef("pk"))))
+        .values_list("pk", flat=True)
+    )
+    return [entry for entry in entries if entry.id in waiting_ids]
+
+
+def _may_grow(pool: Pool) -> bool:
+    """Whether another pod may come; not to a pool that something hinders."""
+    if pool.kind == PoolKind.STATIC or pool.trouble:
+        return False
+    return pool.pods.exclude(phase=PodPhase.GONE).count() < pool.max_pods
 
 
 def fill_slots(pool_id: UUID) -> None:

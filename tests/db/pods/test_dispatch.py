@@ -1,5 +1,4 @@
 import random
-from datetime import timedelta
 
 import pytest
 
@@ -17,7 +16,6 @@ from pods_app.states import TOO_MANY
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput
 from tasks_app.models import Project, Task
-from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task
 from tasks_app.states import Status, TaskType
 from tests.support.factories import (
@@ -177,37 +175,6 @@ def test_a_frozen_pool_lets_a_person_confirm_and_waits(admin):
     Pool.objects.update(frozen=False)
     queue.dispatch_pass()
     assert leases.lease_of(task).phase == "apply"
-
-
-def test_a_reservation_yields_to_a_confirmed_task_at_once(admin):
-    pool = make_pool(slots_per_pod=1)
-    make_pod(pool)
-    task = make_waiting_task()
-    leases.end(leases.lease_of(task), actor=admin, reason="its agent died")
-    blocker = make_waiting_task()
-    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
-    queue.dispatch_pass()
-    lease = leases.lease_of(blocker)
-    assert (lease.state, lease.keep_directory) == ("ending", True)
-    queue.dispatch_pass()
-    assert the_wish(lease.slot.pod).directive == "end"
-    leases.end(lease, actor=admin, reason="reported")
-    queue.dispatch_pass()
-    assert leases.lease_of(task).phase == "apply"
-    blocker.refresh_from_db()
-    assert blocker.status == Status.APPLY_PENDING
-
-
-def test_a_reservation_yields_to_other_work_only_after_a_while(admin, settings):
-    pool = make_pool(slots_per_pod=1)
-    make_pod(pool)
-    blocker = make_waiting_task()
-    task = make_task()
-    queue.dispatch_pass()
-    assert leases.lease_of(blocker).state == "live"
-    Task.objects.filter(pk=task.pk).update(created_at=ClockTimestamp() - timedelta(hours=1))
-    queue.dispatch_pass()
-    assert leases.lease_of(blocker).state == "ending"
 
 
 def test_a_pool_serves_only_its_projects(admin):

@@ -252,7 +252,8 @@ def _strays(pool: _Pool, rows: Sequence[Row], over: set[str]) -> None:
         elif obj.diagnosis.deleting:
             continue
         elif obj.row_id in over:
-            pool.decide(Act.CLEAN, obj.name, "its row is over", obj=obj)
+            act = Act.DELETE if pool.wish.frozen else Act.CLEAN
+            pool.decide(act, obj.name, "its row is over", obj=obj)
         else:
             reason = "the database does not know it: it may run work"
             pool.decide(Act.ADOPT, obj.name, reason, obj=obj)
@@ -264,17 +265,24 @@ def _retire(pool: _Pool, supply: list[Row]) -> list[Row]:
     for row in surplus:
         pool.decide(Act.RETIRE, row.name, TOO_MANY, row, pool.objects.get(row.name))
     stays = [row for row in supply if row not in surplus]
-    if (
-        pool.wish.frozen
-        or not pool.wish.template
-        or any(row.phase == PodPhase.STARTING for row in stays)
-    ):
+    if pool.wish.frozen or not pool.wish.template:
         return stays
-    for row in stays:  # one at a time, so that the pool keeps its capacity
-        if row.uid and row.template != pool.wish.template and not row.occupied:
-            pool.decide(Act.RETIRE, row.name, OUTDATED, row, pool.objects.get(row.name))
-            break
+    for row in _outdated(stays, pool.wish.template):
+        pool.decide(Act.RETIRE, row.name, OUTDATED, row, pool.objects.get(row.name))
     return stays
+
+
+def _outdated(rows: Sequence[Row], template: str) -> list[Row]:
+    """Return the pods of another template that may go now.
+
+    One that has not started, perhaps because of that template, goes at once. Of those that serve
+    one goes at a time, and none while another starts, so that the pool keeps its capacity.
+    """
+    starting = [row for row in rows if row.phase == PodPhase.STARTING]
+    old = [row for row in rows if row.uid and row.template != template and not row.occupied]
+    if unstarted := [row for row in old if row in starting]:
+        return unstarted
+    return [] if starting else old[:1]
 
 
 def _surplus(supply: Sequence[Row], wish: Wish) -> list[Row]:

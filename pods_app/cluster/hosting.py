@@ -55,10 +55,14 @@ class KubernetesHosting:
         return self._object(pod) is None
 
     def _delete(self, pod: ManagedPod, grace: int | None) -> bool:
-        if not pod.pod_uid:
-            return False
+        uid = pod.pod_uid
+        if not uid:
+            found = self._object(pod)
+            if found is None:
+                return False
+            uid = found["metadata"]["uid"]
         try:
-            return cluster().delete_pod(pod.pod_name, uid=pod.pod_uid, grace=grace)
+            return cluster().delete_pod(pod.pod_name, uid=uid, grace=grace)
         except Changed:
             return False  # another pod has its name: it is gone
 
@@ -69,8 +73,14 @@ class KubernetesHosting:
         return found is not None and (found.get("status") or {}).get("phase") not in ended
 
     def _object(self, pod: ManagedPod) -> dict[str, Any] | None:
-        found = cluster().get_pod(pod.pod_name) if pod.pod_uid else None
-        return found if found and found["metadata"]["uid"] == pod.pod_uid else None
+        """Return the pod's object; one whose creation is not noted yet is known by its row."""
+        found = cluster().get_pod(pod.pod_name)
+        if found is None:
+            return None
+        metadata = found["metadata"]
+        row_id = (metadata.get("annotations") or {}).get(names.ROW)
+        mine = metadata["uid"] == pod.pod_uid if pod.pod_uid else row_id == str(pod.pk)
+        return found if mine else None
 
     def last_words(self, pod: ManagedPod) -> str:
         """Return what the last pass wrote about it."""

@@ -246,6 +246,16 @@ def test_a_changed_template_replaces_idle_pods_one_by_one(pool, space):
     assert len(versions) == 2 and set(versions.values()) == {"two"}
 
 
+def test_a_pod_that_no_node_takes_is_replaced_when_the_template_changes(pool, space):
+    reconcile_pods(pool)
+    pool.pod_template = "metadata: {labels: {version: two}}"
+    pool.save()
+    for _ in range(3):
+        reconcile_pods(pool)
+    (made,) = space.all_pods()
+    assert made["metadata"]["labels"]["version"] == "two"
+
+
 def test_a_template_that_cannot_be_used_stops_nothing_else(pool, space):
     reconcile_pods(pool)
     online(ManagedPod.objects.get())
@@ -326,6 +336,14 @@ def test_killing_a_pod_removes_the_object_at_once(pool, space):
     assert hosting.kill(pod), "known to be gone"
     assert space.all_pods() == []
     assert hosting.kill(pod) and not hosting.alive(pod) and not hosting.delete(pod)
+
+
+def test_a_pod_whose_creation_is_not_noted_yet_is_killed_too(pool, space):
+    reconcile_pods(pool)
+    ManagedPod.objects.update(pod_uid="")
+    pod = ManagedPod.objects.get()
+    assert hosting_of(pod).kill(pod)
+    assert space.all_pods() == []
 
 
 def test_a_missing_right_is_told_and_concludes_nothing(pool, space):

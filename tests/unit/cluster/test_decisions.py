@@ -283,6 +283,18 @@ TABLE = {
         [thing(0), thing(1, diagnosis=starting())],
         [],
     ),
+    "outdated, and no node takes it": (
+        ONE,
+        [row(template="t0", **said("No node fits."))],
+        [thing(diagnosis=starting(ObjectPhase.PENDING, "No node fits."))],
+        [f"end pool-0: {OUTDATED}"],
+    ),
+    "outdated: those that have not started go before those that serve": (
+        Wish(3, "t1"),
+        [row(0, template="t0"), row(1, template="t0", **CREATING), row(2, **CREATING)],
+        [thing(0), thing(1, diagnosis=starting()), thing(2, diagnosis=starting())],
+        [f"end pool-1: {OUTDATED}"],
+    ),
     "outdated and drained, not deleted yet": (
         ONE,
         [row(template="t0", draining=True, reason=OUTDATED)],
@@ -370,6 +382,8 @@ def test_decisions(case):
 def test_an_object_whose_row_is_over_is_removed():
     found = run(Wish(0, "t1"), [], [thing()], over=[uuid.UUID(int=1)])
     assert found == ["clean pool-0: its row is over"]
+    frozen = run(Wish(0, "t1", frozen=True), [], [thing()], over=[uuid.UUID(int=1)])
+    assert frozen == ["delete pool-0: its row is over"]
 
 
 def test_no_decision_ends_a_pod_with_an_occupied_slot():

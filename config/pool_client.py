@@ -161,8 +161,7 @@ class PoolClient:
         """
 
         def look() -> tuple[bool, str]:
-            tasks = self.tasks()
-            self._end_if_bad(tasks, ())
+            tasks = self.check_tasks()
             waiting = sum(task["status"] == "apply_pending" for task in tasks)
             held = sum(pod["held_applies"] for pod in self.pods())
             return held == waiting == number, f"{waiting} plans wait for a person, {held} held"
@@ -170,6 +169,16 @@ class PoolClient:
         self.until(f"{number} applies are held", look)
         held = sum(map(len, self.held_by_pod().values()))
         self.check(held == number, f"the forecast of {held} tasks is “held”, not of {number}")
+
+    def check_tasks(self) -> list[dict[str, Any]]:
+        """Return its tasks, newest first.
+
+        Raises:
+            Failed: one ended as none should, with the end of its log.
+        """
+        tasks = self.tasks()
+        self._end_if_bad(tasks, ())
+        return tasks
 
     def _end_if_bad(self, tasks: Collection[dict[str, Any]], wanted: Collection[str]) -> None:
         for task in tasks:

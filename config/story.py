@@ -195,6 +195,7 @@ class _Story:
 
         def look() -> tuple[bool, str]:
             nonlocal scaling
+            self._pool.check_tasks()
             scaling = self._pool.scaling()
             return scaling["desired"] == PODS, f"{scaling['desired']} pods wanted"
 
@@ -204,6 +205,7 @@ class _Story:
 
     def _pods_created(self) -> Seen:
         def look() -> tuple[bool, str]:
+            self._pool.check_tasks()
             pods = self._pool.pods()
             online = sum(pod["phase"] == "online" for pod in pods)
             why = sorted({pod["phase_reason"] for pod in pods if pod["phase_reason"]})

@@ -252,8 +252,11 @@ def _warmup_over(lease: Lease, *, actor: Actor, reason: str, unasked: bool) -> N
 _BROKEN = """
 SELECT slot.id, lease.id FROM pods_app_podslot slot
 LEFT JOIN pods_app_lease lease ON lease.slot_id = slot.id AND lease.state <> 'ended'
+LEFT JOIN workspace_tasks task ON task.id = lease.task_id
 WHERE lease.task_id IS DISTINCT FROM slot.task_id
-   OR (lease.id IS NULL) <> (slot.status = 'idle')
+   OR COALESCE(task.type, '') <> slot.task_type
+   OR slot.status <> CASE WHEN lease.id IS NULL THEN 'idle'
+                          WHEN lease.phase = ANY(%s) THEN 'reserved' ELSE 'running' END
 """
 
 
@@ -261,10 +264,11 @@ def repair_slots() -> int:
     """Make slots agree with their leases again, should they ever differ; returns how many.
 
     One statement sees one moment, and both are written in one transaction: a difference is an
-    accident, such as a row changed by hand, and would block or doubly use the slot for ever.
+    accident, such as a row changed by hand, and would block or doubly use the slot for ever. A
+    lease that is ending keeps its slot as its phase had it.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_BROKEN)
+        cursor.execute(_BROKEN, [list(RESERVING)])
         broken = cursor.fetchall()
     return sum(_repair(slot_id, lease_id) for slot_id, lease_id in broken)
 
@@ -277,6 +281,9 @@ def _repair(slot_id: int, lease_id: UUID | None) -> bool:
         lease = unended(slot.leases.select_related("task")).first()
         if getattr(lease, "pk", None) != lease_id:
             return False  # it changed meanwhile
+        if lease:  # A task is in one slot only; the other is broken too, and repaired by itself.
+            others = PodSlot.objects.filter(task=lease.task).exclude(pk=slot.pk)
+            others.update(status=SlotStatus.IDLE, task=None, task_type="")
         slot.status = _slot_status(lease.phase) if lease else SlotStatus.IDLE
         slot.task = lease.task if lease else None
         slot.task_type = lease.task.type if lease else ""

@@ -229,7 +229,23 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='podslot',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'idle'), ('task', None)), models.Q(models.Q(('status', 'idle'), _negated=True), ('task__isnull', False)), _connector='OR'), name='slot_occupied_by_a_task_or_idle'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'idle'), ('task', None), ('task_type', '')), models.Q(('status__in', ['running', 'reserved']), ('task__isnull', False), models.Q(('task_type', ''), _negated=True)), _connector='OR'), name='slot_occupied_by_a_task_or_idle'),
+        ),
+        migrations.AddConstraint(
+            model_name='podslot',
+            constraint=models.UniqueConstraint(condition=models.Q(('task__isnull', False)), fields=('task',), name='one_slot_per_task'),
+        ),
+        migrations.AddConstraint(
+            model_name='managedpod',
+            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['static', 'local', 'kubernetes'])), name='pod_kind_known'),
+        ),
+        migrations.AddConstraint(
+            model_name='managedpod',
+            constraint=models.CheckConstraint(condition=models.Q(('phase__in', ['starting', 'online', 'lost', 'gone'])), name='pod_phase_known'),
+        ),
+        migrations.AddConstraint(
+            model_name='managedpod',
+            constraint=models.CheckConstraint(condition=models.Q(('slot_limit__gte', 1)), name='pod_has_slots'),
         ),
         migrations.AddConstraint(
             model_name='lease',

@@ -67,6 +67,9 @@ class ManagedPod(Identified):
             models.CheckConstraint(
                 condition=Q(deletion_reason="") | Q(draining=True), name="pod_deleted_drains"
             ),
+            models.CheckConstraint(condition=Q(kind__in=PoolKind.values), name="pod_kind_known"),
+            models.CheckConstraint(condition=Q(phase__in=PodPhase.values), name="pod_phase_known"),
+            models.CheckConstraint(condition=Q(slot_limit__gte=1), name="pod_has_slots"),
         ]
 
     def __str__(self) -> str:
@@ -88,9 +91,15 @@ class PodSlot(models.Model):
         verbose_name = "slot"
         constraints = [
             models.UniqueConstraint(fields=["pod", "slot_id"], name="slot_unique_in_pod"),
+            models.UniqueConstraint(
+                fields=["task"], condition=Q(task__isnull=False), name="one_slot_per_task"
+            ),
             models.CheckConstraint(
-                condition=Q(status=SlotStatus.IDLE, task=None)
-                | (~Q(status=SlotStatus.IDLE) & Q(task__isnull=False)),
+                condition=Q(status=SlotStatus.IDLE, task=None, task_type="")
+                | (
+                    Q(status__in=[SlotStatus.RUNNING, SlotStatus.RESERVED], task__isnull=False)
+                    & ~Q(task_type="")
+                ),
                 name="slot_occupied_by_a_task_or_idle",
             ),
         ]

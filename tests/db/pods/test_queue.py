@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pods_app import jobs, leases, queue, waiting
 from pods_app.dispatch import newest_version
-from pods_app.models import Installation, Lease, ManagedPod, Pool, TaskPlacement
+from pods_app.models import Installation, Lease, ManagedPod, PodSlot, Pool, TaskPlacement
 from tasks_app.actors import Actor
 from tasks_app.blocking import Blocking
 from tasks_app.models import Task
@@ -243,3 +243,41 @@ def test_slots_that_differ_from_their_leases_are_repaired(admin):
     assert (lease.slot.status, lease.slot.task) == ("running", task)
     assert leases.repair_slots() == 0
     cancel_task(actor=admin, task_id=task.pk)
+
+
+@pytest.mark.parametrize(
+    ("phase", "status", "wrong"),
+    [
+        ("plan", "running", {"status": "reserved"}),
+        ("warmup", "reserved", {"status": "running"}),
+        ("hold", "reserved", {"status": "running"}),
+        ("apply", "running", {"status": "reserved"}),
+        ("apply", "running", {"task_type": "drift_check"}),
+    ],
+)
+@pytest.mark.parametrize("state", ["live", "ending"])
+def test_slots_have_the_status_and_type_of_their_lease(phase, status, wrong, state):
+    make_pod(make_pool())
+    task = make_task()
+    lease = leases.lease_of(task)
+    Lease.objects.filter(pk=lease.pk).update(phase=phase, state=state)
+    slots = PodSlot.objects.filter(pk=lease.slot_id)
+    slots.update(status=status)
+    assert leases.repair_slots() == 0
+    slots.update(**wrong)
+    assert leases.repair_slots() == 1
+    assert list(slots.values_list("status", "task", "task_type")) == [(status, task.pk, task.type)]
+    assert leases.repair_slots() == 0
+
+
+def test_slots_whose_tasks_were_exchanged_are_repaired():
+    make_pod(make_pool())
+    one, two = (leases.lease_of(make_task()) for _ in range(2))
+    Lease.objects.filter(pk=one.pk).update(state="ended")
+    Lease.objects.filter(pk=two.pk).update(slot=one.slot)
+    Lease.objects.filter(pk=one.pk).update(slot=two.slot, state="live")
+    assert leases.repair_slots() == 2
+    for lease in (one, two):
+        lease.refresh_from_db()
+        assert lease.slot.task_id == lease.task_id
+    assert leases.repair_slots() == 0

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pods_app import leases, queue
 from pods_app.incarnation import installation
-from pods_app.models import ManagedPod, PodSlot, Pool, WorkDirectory
+from pods_app.models import ManagedPod, Pool, WorkDirectory
 from pods_app.warmups import expire_pass, warm_pass
 from tasks_app.actors import Actor
 from tasks_app.models import Task
@@ -141,13 +141,13 @@ def test_what_keeps_a_plan_cold(waiting, admin, cause):
 
 
 def test_no_warm_up_takes_a_slot_that_somebody_waits_for(pool, waiting):
-    PodSlot.objects.update(status="running", task=waiting)
+    running = [make_task() for _ in range(pool.slots_per_pod)]
     plan = make_task()
     assert plan.status == Status.PENDING
-    PodSlot.objects.filter(slot_id=0).update(status="idle", task=None)
+    let_go(running[0])
     assert warm_pass() == 0, "it is the plan's"
     assert queue.dispatch_pass() == 1
-    PodSlot.objects.filter(slot_id=1).update(status="idle", task=None)
+    let_go(running[1])
     assert warm_pass() == 1
 
 

@@ -155,7 +155,7 @@ def test_an_upload_races_a_confirmation():
         else:
             assert isinstance(confirmed, Conflict)
             assert task.status == Status.DISCARDED
-        task.slots.update(status="idle", task=None)
+        task.slots.update(status="idle", task=None, task_type="")
         task.leases.update(state="ended")
 
 
@@ -170,7 +170,7 @@ def test_an_upload_races_the_end_of_a_plan():
         assert not any(isinstance(result, Exception) for result in results)
         task.refresh_from_db()
         assert task.status == Status.DISCARDED
-        task.slots.update(status="idle", task=None)
+        task.slots.update(status="idle", task=None, task_type="")
         task.leases.update(state="ended")
 
 

@@ -162,7 +162,7 @@ def test_two_confirmations_at_once_give_one_apply(admin):
         assert Event.objects.filter(task=task, kind="task.confirmed").count() == 1
         tasks.cancel_task(actor=admin, task_id=task.pk)
         Lease.objects.filter(task=task).update(state="ended")
-        task.slots.update(status="idle", task=None)
+        task.slots.update(status="idle", task=None, task_type="")
 
 
 @pytest.mark.parametrize("role", ["viewer", "planner"])
@@ -343,7 +343,7 @@ def test_yes_and_no_at_once_have_one_winner(other):
             assert isinstance(no, Task)
             # A confirmed task can still be cancelled; a discarded one was never confirmed.
             assert isinstance(yes, IllegalTransition) or other is tasks.cancel_task
-        task.slots.update(status="idle", task=None)
+        task.slots.update(status="idle", task=None, task_type="")
         task.leases.update(state="ended")
 
 

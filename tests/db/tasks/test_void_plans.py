@@ -191,5 +191,5 @@ def test_uploads_with_keys_race_what_people_do_with_tasks(admin):
         task.refresh_from_db()
         assert task.status != Status.APPLY_PENDING
         for one in workspace.tasks.all():
-            one.slots.update(status="idle", task=None)
+            one.slots.update(status="idle", task=None, task_type="")
             one.leases.update(state="ended")

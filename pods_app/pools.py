@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from pods_app.models import Pool, PoolCredential
+from pods_app.room import use_room
 from pods_app.states import PoolKind
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput
@@ -79,6 +80,7 @@ def _saved(
                 pool.projects.set(projects)
             record(kind, actor=actor, data={"pool": pool.name, "changed": sorted(fields)})
             given_changed.send(sender=Pool)
+            use_room(pool.pk)
     except IntegrityError:
         raise Conflict(f"The name “{pool.name}” is taken; choose another.", field="name") from None
     return pool

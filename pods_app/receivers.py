@@ -6,14 +6,13 @@ This is how a confirmation and its lease commit together.
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from pods_app.dispatch import DISPATCH, dispatch_task
 from pods_app.leases import lease_of, release
 from pods_app.models import Lease
 from pods_app.notify import notify_agent, notify_controller
 from pods_app.outcomes import fence
-from pods_app.queue import fill_slots
+from pods_app.room import use_room
 from pods_app.services import place_in_pool
 from pods_app.warmups import warm_pass
 from tasks_app.after_commit import after_commit
@@ -39,7 +38,7 @@ def on_task_transitioned(
     elif target in FINAL:
         _let_go(task, source, target)
     if target in FINAL or target == Status.PENDING:
-        _fill_after_commit(task.placement.pool_id)
+        use_room(task.placement.pool_id)
 
 
 def _let_go(task: Task, source: Status, target: Status) -> None:
@@ -52,14 +51,7 @@ def _let_go(task: Task, source: Status, target: Status) -> None:
 
 def on_lease_ended(sender: Any, lease: Lease, **kwargs: Any) -> None:
     """Its slot is free: place what waits for one."""
-    _fill_after_commit(lease.slot.pod.pool_id)
-
-
-def _fill_after_commit(pool_id: UUID) -> None:
-    # Never in this transaction: the task's row comes first in the lock order, and other tasks'
-    # rows would follow it.
-    after_commit(fill_slots, pool_id)
-    after_commit(warm_pass, {pool_id})
+    use_room(lease.slot.pod.pool_id)
 
 
 def on_warmup_wanted(sender: Any, task: Task, **kwargs: Any) -> None:

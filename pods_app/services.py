@@ -19,6 +19,7 @@ from pods_app.models import (
 )
 from pods_app.notify import notify_controller
 from pods_app.outcomes import lose_lease
+from pods_app.room import use_room
 from pods_app.states import (
     DRAIN_REASONS,
     RETURNING,
@@ -201,6 +202,7 @@ def _undrain(pod: ManagedPod, actor: Actor, reason: str) -> None:
     pod.draining, pod.phase_reason = False, ""
     pod.save(update_fields=["draining", "phase_reason"])
     record("pod.undrained", actor=actor, cause=reason, data={"pod": pod.pod_name})
+    use_room(pod.pool_id)
     notify_controller()
 
 

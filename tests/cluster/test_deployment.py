@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -18,6 +17,7 @@ from pods_app.states import PoolKind
 from tests.support.factories import make_pool
 from tests.support.namespaces import documents
 from tests.support.programs import ROOT
+from tests.support.requirements import require
 
 BASE = ROOT / "deploy" / "base"
 SHIPPED = [
@@ -43,10 +43,9 @@ def test_every_file_is_part_of_the_base():
     assert set(listed) == present
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders overlays")
 def test_the_example_overlay_is_accepted_whole(space):
     rendered = subprocess.run(
-        ["kubectl", "kustomize", str(ROOT / "deploy" / "overlays" / "example")],
+        [require("kubectl"), "kustomize", str(ROOT / "deploy" / "overlays" / "example")],
         capture_output=True,
         text=True,
         check=True,

@@ -327,6 +327,22 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(('from_state', models.F('to_state')), _negated=True), name='freeze_transition_changes')],
             },
         ),
+        migrations.RunSQL(
+            sql="""
+                CREATE FUNCTION pods_app_refuse_update() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    RAISE EXCEPTION 'rows of % are only ever added', TG_TABLE_NAME
+                        USING ERRCODE = 'integrity_constraint_violation';
+                END $$;
+                CREATE TRIGGER freeze_transition_only_added BEFORE UPDATE
+                    ON pods_app_freezetransition
+                    FOR EACH ROW EXECUTE FUNCTION pods_app_refuse_update();
+            """,
+            reverse_sql="""
+                DROP TRIGGER freeze_transition_only_added ON pods_app_freezetransition;
+                DROP FUNCTION pods_app_refuse_update();
+            """,
+        ),
         migrations.CreateModel(
             name='FreezeWindow',
             fields=[

@@ -138,7 +138,7 @@ class FreezeOverride(Identified):
 
 
 class FreezeTransition(Identified):
-    """One change of a pool's state. Rows are only ever added."""
+    """One change of a pool's state. Rows are only ever added: a trigger refuses their update."""
 
     pool = models.ForeignKey(Pool, models.CASCADE, related_name="freeze_transitions")
     at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)

@@ -69,3 +69,16 @@ def test_an_override_expires_and_a_transition_changes_something():
         )
     with pytest.raises(IntegrityError), transaction.atomic():
         FreezeTransition.objects.create(pool=pool, from_state="open", to_state="open", reason="r")
+
+
+def test_the_history_of_transitions_is_not_rewritten():
+    pool = make_pool()
+    row = FreezeTransition.objects.create(
+        pool=pool, from_state="open", to_state="frozen", reason="r"
+    )
+    with pytest.raises(IntegrityError, match="only ever added"), transaction.atomic():
+        FreezeTransition.objects.filter(pk=row.pk).update(reason="another")
+    row.refresh_from_db()
+    assert row.reason == "r"
+    pool.delete()
+    assert not FreezeTransition.objects.filter(pk=row.pk).exists()

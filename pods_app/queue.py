@@ -303,9 +303,10 @@ def yield_reservations(queue: Sequence[Entry], room: Room) -> int:
     Returns:
         How many reservations were asked to go.
     """
-    urgent = [entry for entry in queue if entry.status == Status.CONFIRMED or entry.late]
-    if any(entry.status != Status.CONFIRMED for entry in urgent) and _may_grow(room.pool):
-        urgent = [entry for entry in urgent if entry.status == Status.CONFIRMED]
+    urgent = [entry for entry in queue if entry.status == Status.CONFIRMED]
+    late = [entry for entry in queue if entry.late and entry.status != Status.CONFIRMED]
+    if late and not _may_grow(room.pool):
+        urgent += late
     urgent = _still_unplaced(urgent)
     if not urgent:
         return 0
@@ -336,8 +337,6 @@ def yield_reservations(queue: Sequence[Entry], room: Room) -> int:
 
 def _still_unplaced(entries: Sequence[Entry]) -> list[Entry]:
     """Return those that wait for a slot even now: they were read one by one, a while ago."""
-    if not entries:
-        return []
     waiting_ids = set(
         Task.objects.filter(
             pk__in=[entry.id for entry in entries], status__in=[Status.PENDING, Status.CONFIRMED]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -13,17 +12,15 @@ from django.db import close_old_connections, connections
 Result = TypeVar("Result")
 
 
-async def run_in(
-    executor: Executor, function: Callable[..., Result], *args: Any, **keywords: Any
-) -> Result:
+async def run_in(executor: Executor, function: Callable[..., Result], *args: Any) -> Result:
     """Call a function in a thread of ``executor``, whose connection then goes back to the pool."""
-    call = functools.partial(function, *args, **keywords)
-    return await asyncio.get_running_loop().run_in_executor(executor, _with_connection, call)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(executor, _with_connection, function, *args)
 
 
-def _with_connection(call: Callable[[], Result]) -> Result:
+def _with_connection(function: Callable[..., Result], *args: Any) -> Result:
     close_old_connections()
     try:
-        return call()
+        return function(*args)
     finally:
         connections.close_all()

@@ -77,9 +77,8 @@ class KubernetesHosting:
         found = cluster().get_pod(pod.pod_name)
         if found is None:
             return None
-        metadata = found["metadata"]
-        row_id = (metadata.get("annotations") or {}).get(names.ROW)
-        mine = metadata["uid"] == pod.pod_uid if pod.pod_uid else row_id == str(pod.pk)
+        known = found["metadata"]["uid"] == pod.pod_uid
+        mine = known if pod.pod_uid else _row_of(found) == str(pod.pk)
         return found if mine else None
 
     def last_words(self, pod: ManagedPod) -> str:
@@ -118,8 +117,7 @@ def create_once(api: Cluster, manifest: dict[str, Any], row_id: str) -> dict[str
     except NameTaken:
         name = manifest["metadata"]["name"]
         found = api.get_pod(name)
-        annotations = (found or {}).get("metadata", {}).get("annotations") or {}
-        if found is None or annotations.get(names.ROW) != row_id:
+        if found is None or _row_of(found) != row_id:
             raise NameTaken(f"A pod {name} exists that is not this one.") from None
         return found
 
@@ -132,3 +130,9 @@ def note(pod: ManagedPod, made: dict[str, Any]) -> None:
     ManagedPod.objects.filter(pk=pod.pk, pod_uid="").update(
         pod_uid=pod.pod_uid, template_digest=pod.template_digest
     )
+
+
+def _row_of(made: dict[str, Any]) -> str | None:
+    """Return the id of the row that an object was made for, as it says."""
+    row_id: str | None = (made["metadata"].get("annotations") or {}).get(names.ROW)
+    return row_id

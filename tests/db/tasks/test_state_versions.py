@@ -41,11 +41,6 @@ def admin():
     return Actor.person(make_admin())
 
 
-@pytest.fixture
-def workspace():
-    return make_workspace()
-
-
 def upload(admin, workspace, serial, **outputs):
     content = document(serial, **outputs)
     return state.upload_state(actor=admin, workspace=workspace, content=content)

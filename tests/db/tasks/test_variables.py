@@ -17,11 +17,6 @@ def admin():
     return Actor.person(make_admin())
 
 
-@pytest.fixture
-def workspace():
-    return make_workspace()
-
-
 def values(task):
     return {variable.key: variable.value for variable in task_variables(task)}
 

@@ -37,11 +37,6 @@ def admin(person):
     return Actor.person(person.user)
 
 
-@pytest.fixture
-def workspace():
-    return make_workspace()
-
-
 def through_the_service(person, workspace, headers=None):
     actor = Actor.person(person.user)
     state.upload_state(actor=actor, workspace=workspace, content=document(1))

@@ -14,6 +14,18 @@ from tasks_app.states import FINAL, WAITING, WARMUP_ATTEMPTS, Status, TaskType
 UNASKED = {"silent", "its agent is lost", "the agent restarted and does not know its work"}
 
 
+def consistent() -> None:
+    """Check that slots agree with leases, and every task has a lease, a reason or a person."""
+    assert leases.repair_slots() == 0
+    running = Task.objects.filter(status__in=[Status.PLANNING, Status.APPLYING])
+    for task in running:
+        assert leases.lease_of(task), task.status
+    assert not Task.objects.filter(
+        status__in=[Status.PENDING, Status.APPLY_PENDING, Status.CONFIRMED, Status.APPLY_UNKNOWN],
+        waiting_reason="",
+    ).exists()
+
+
 class Invariants:
     """For a state machine; its ``applied`` counts applies by task, ``workspaces`` are all."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import connection
+
+from tasks_app.exceptions import SlipwayError
 
 
 def race(functions: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -29,3 +33,23 @@ def race(functions: Sequence[Callable[[], Any]]) -> list[Any]:
     for thread in threads:
         thread.join()
     return results
+
+
+def soon(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the same call some milliseconds later, so that either side wins at times.
+
+    The loaded machine decides how often; no test depends on it.
+    """
+
+    def later() -> Any:
+        time.sleep(random.choice([0.003, 0.012, 0.05]) * random.random())
+        return function()
+
+    return later
+
+
+def no_surprise(results: Sequence[Any]) -> None:
+    """Check that refusals have names; anything else is a bug, a deadlock above all."""
+    errors = [r for r in results if isinstance(r, Exception)]
+    unexpected = [error for error in errors if not isinstance(error, SlipwayError)]
+    assert not unexpected, unexpected

@@ -13,13 +13,8 @@ from tasks_app.actors import Actor
 from tasks_app.models import Task
 from tasks_app.states import Status
 from tests.support.factories import finish_planning, make_pod, make_task
-from tests.support.showcase import (
-    fail_plan,
-    make_configured,
-    plan_contents,
-    start_apply,
-    write_log,
-)
+from tests.support.showcase import fail_plan, make_configured, start_apply
+from tests.support.showcase_contents import plan_contents, write_log
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Server, Visit

@@ -12,7 +12,8 @@ from tasks_app.models import Task
 from tasks_app.services import tasks
 from tasks_app.states import Status
 from tests.support.factories import finish_planning, make_pod, make_task
-from tests.support.showcase import make_configured, plan_contents
+from tests.support.showcase import make_configured
+from tests.support.showcase_contents import plan_contents
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Server, Visit

@@ -15,7 +15,8 @@ from tasks_app.models import Event, Project, RoleAssignment, Task
 from tasks_app.services import tasks
 from tasks_app.states import Status
 from tests.support.factories import finish_planning, make_pod, make_task, make_user
-from tests.support.showcase import Showcase, make_configured, plan_contents
+from tests.support.showcase import Showcase, make_configured
+from tests.support.showcase_contents import plan_contents
 
 DIALOG = {"X-Slipway-Dialog": "1"}
 LIST = reverse("admin:tasks_app_task_changelist")

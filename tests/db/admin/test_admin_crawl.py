@@ -15,7 +15,8 @@ from django.db import connection
 from django.test import Client
 from django.urls import resolve, reverse
 
-from tests.support.showcase import SECRET, Showcase
+from tests.support.showcase import Showcase
+from tests.support.showcase_contents import SECRET
 
 #: Django writes these on a visit: the session of the one who looks.
 _BY_VISITING = {"django_session"}

@@ -13,7 +13,8 @@ from tasks_app.actors import Actor
 from tasks_app.models import LogStream
 from tasks_app.services import tasks
 from tests.support.factories import make_pod, make_workspace
-from tests.support.showcase import PLAN_LOG, Showcase, write_log
+from tests.support.showcase import Showcase
+from tests.support.showcase_contents import PLAN_LOG, write_log
 
 LISTS = [
     "tasks_app_task",

@@ -15,7 +15,8 @@ from tasks_app.models import Event, Task, Variable
 from tasks_app.services import state, tasks, variables
 from tasks_app.services.state_position import current_version
 from tasks_app.states import Status
-from tests.support.showcase import PLAN_HASH, SECRET, Showcase
+from tests.support.showcase import Showcase
+from tests.support.showcase_contents import PLAN_HASH, SECRET
 
 DIALOG = {"X-Slipway-Dialog": "1"}
 

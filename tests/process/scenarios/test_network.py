@@ -18,6 +18,7 @@ from pods_app.warmups import warm_pass
 from tasks_app.models import StateLock, Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.states import WarmupStatus
+from tests.process.scenarios.conftest import PlanBriefly
 from tests.support.configurations import Counter, counting
 from tests.support.invariants import check_all
 from tests.support.platform import Platform, StartPlatform
@@ -79,14 +80,12 @@ def test_every_request_may_be(
 
 
 def test_a_permit_whose_reply_is_lost_until_it_has_expired_applies_nothing(
-    start_platform: StartPlatform, counter: Counter
+    plan_briefly: PlanBriefly, counter: Counter
 ) -> None:
     """Asked again with the same key, the server says how little is left of it."""
-    platform = start_platform(permit_seconds_held="1")
-    platform.start_agent()
-    site = platform.site(counting(counter))
-    task = site.plan()
-    lost = platform.proxy.fault(Action.CUT, "POST", "/permit", times=None)
+    _, site, task = plan_briefly()
+    proxy = site.platform.proxy
+    lost = proxy.fault(Action.CUT, "POST", "/permit", times=None)
     site.confirmed(task)
     wait_for_expiry(task)
     lost.end()
@@ -94,7 +93,7 @@ def test_a_permit_whose_reply_is_lost_until_it_has_expired_applies_nothing(
     assert "othing was applied" in task.error
     assert (counter.lines, site.resources, site.locked) == ([], [], False)
     assert ApplyPermit.objects.filter(task=task).count() == 1
-    assert platform.proxy.count("LOCK") == 0 and set(lost.statuses) == {200}
+    assert proxy.count("LOCK") == 0 and set(lost.statuses) == {200}
 
 
 class _Life:

@@ -6,6 +6,7 @@ import signal
 
 from pods_app.models import ManagedPod
 from tasks_app.models import Task
+from tests.process.scenarios.conftest import PlanBriefly
 from tests.support.configurations import Counter, Gate, counting
 from tests.support.platform import Agent, Platform, StartPlatform
 from tests.support.programs import wait_until
@@ -14,14 +15,11 @@ from tests.support.sites import Site, events, log, wait_for_expiry
 
 
 def test_a_permit_that_comes_when_it_has_expired_releases_nothing(
-    start_platform: StartPlatform, counter: Counter
+    plan_briefly: PlanBriefly, counter: Counter
 ) -> None:
-    platform = start_platform(permit_seconds_held="1")
-    agent = platform.start_agent()
-    site = platform.site(counting(counter))
-    task = site.plan()
-
-    permitted = platform.proxy.fault(Action.HOLD_REPLY, "POST", "/permit")
+    agent, site, task = plan_briefly()
+    proxy = site.platform.proxy
+    permitted = proxy.fault(Action.HOLD_REPLY, "POST", "/permit")
     site.confirmed(task)
     permitted.wait()
     agent.program.stop()
@@ -34,24 +32,22 @@ def test_a_permit_that_comes_when_it_has_expired_releases_nothing(
     assert site.resources == []
     assert not site.locked
     assert "othing was applied" in task.error
-    assert platform.proxy.count("LOCK") == 0
+    assert proxy.count("LOCK") == 0
 
 
 def test_an_agent_that_stood_still_between_its_last_look_and_the_release_applies_nothing(
-    start_platform: StartPlatform, counter: Counter
+    plan_briefly: PlanBriefly, counter: Counter
 ) -> None:
     """It opens the gate when its permit has long expired: the lock is refused."""
-    platform = start_platform(permit_seconds_held="1")
-    agent = platform.start_agent(stop="release")
-    site = platform.site(counting(counter))
-    task = site.confirmed(site.plan())
+    agent, site, task = plan_briefly(stop="release")
+    site.confirmed(task)
     wait_until(lambda: agent.moments[-1:] == ["release"], "the agent is about to release")
     wait_for_expiry(task)
     agent.program.signal(signal.SIGCONT)
 
     site.wait(task, "failed")
     assert agent.moments.count("released") == 1, "it went on where it was"
-    assert platform.proxy.count("LOCK", status=403) == 1, "refused once, for good"
+    assert site.platform.proxy.count("LOCK", status=403) == 1, "refused once, for good"
     assert counter.lines == []
     assert (site.resources, site.locked) == ([], False)
     assert task.apply_path == "held"
@@ -59,21 +55,19 @@ def test_an_agent_that_stood_still_between_its_last_look_and_the_release_applies
 
 
 def test_terraform_that_stood_still_over_its_permit_is_refused_at_the_lock(
-    start_platform: StartPlatform, counter: Counter
+    plan_briefly: PlanBriefly, counter: Counter
 ) -> None:
     """The permit fences the agent, not Terraform: the lock is the second gate."""
-    platform = start_platform(permit_seconds_held="1")
-    platform.start_agent()
-    site = platform.site(counting(counter))
-    task = site.plan()
-    late = platform.proxy.fault(Action.HOLD_REQUEST, "LOCK")
+    _, site, task = plan_briefly()
+    proxy = site.platform.proxy
+    late = proxy.fault(Action.HOLD_REQUEST, "LOCK")
     site.confirmed(task)
     late.wait()
     wait_for_expiry(task)
     late.release()
 
     site.wait(task, "failed")
-    assert platform.proxy.count("LOCK", status=403) == 1, "refused once, for good"
+    assert proxy.count("LOCK", status=403) == 1, "refused once, for good"
     assert counter.lines == []
     assert "othing was applied" in task.error
 

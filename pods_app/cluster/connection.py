@@ -18,6 +18,7 @@ from yaml import YAMLError
 from pods_app.cluster.builder import Surroundings
 from pods_app.cluster.client import Cluster
 from pods_app.cluster.errors import NotConfigured
+from pods_app.cluster.overlap import AT_ONCE
 from pods_app.cluster.transport import Transport
 from pods_app.incarnation import installation
 
@@ -39,6 +40,8 @@ def _cluster(kubeconfig: str, namespace: str) -> Cluster:
     configuration = Configuration()
     # A number of tries of urllib3's own would hide what the API said.
     configuration.retries = False
+    # Requests that overlap, and beside them a pass and the watch; one too many costs a handshake.
+    configuration.connection_pool_maxsize = AT_ONCE + 4
     try:
         if kubeconfig:
             load_kube_config(kubeconfig, client_configuration=configuration)

@@ -194,7 +194,9 @@ def _without_object(pool: _Pool, row: Row) -> bool:
         pool.decide(Act.GONE, row.name, row.deletion, row)
         return False
     if row.uid:
-        pool.decide(Act.GONE, row.name, "it does not exist in the cluster any more", row)
+        # That of a frozen pool the freeze has deleted, and it takes the work away in its own way.
+        if not pool.wish.frozen:
+            pool.decide(Act.GONE, row.name, "it does not exist in the cluster any more", row)
         return False
     if pool.wish.frozen:
         pool.decide(Act.GONE, row.name, "the pool was frozen before it was made", row)

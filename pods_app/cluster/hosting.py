@@ -9,6 +9,7 @@ from pods_app.cluster.builder import Surroundings, build_pod
 from pods_app.cluster.client import Cluster
 from pods_app.cluster.connection import cluster, surroundings
 from pods_app.cluster.errors import Changed, NameTaken
+from pods_app.cluster.overlap import AT_ONCE
 from pods_app.cluster.template import parse_template
 from pods_app.models import ManagedPod, Pool
 
@@ -18,6 +19,8 @@ class KubernetesHosting:
 
     Every call asks the cluster and raises ClusterError when it gives no answer.
     """
+
+    kills_at_once = AT_ONCE
 
     def here(self) -> str:
         """Every process reaches every pod of the cluster: they are of no machine."""

@@ -68,10 +68,19 @@ def reconcile_cluster(pools: Iterable[Pool], *, dry_run: bool = False) -> list[C
         for pool in pools:
             _tell(pool, error.detail, dry_run)
         raise
+    _read_frozen(pools)
     wanted = decide(pools, dry_run=dry_run)
     for pool in pools:
         changes += _Round(pool, wanted.get(pool.pk), api, around, dry_run).run(rows[pool.pk], pods)
     return changes
+
+
+def _read_frozen(pools: Iterable[Pool]) -> None:
+    """Read which pools are frozen after the cluster was: what a freeze has deleted is not there."""
+    ids = [pool.pk for pool in pools]
+    frozen = set(Pool.objects.filter(pk__in=ids, frozen=True).values_list("pk", flat=True))
+    for pool in pools:
+        pool.frozen = pool.pk in frozen
 
 
 class _Round:

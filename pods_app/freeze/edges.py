@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
 from pods_app import leases, waiting
+from pods_app.cluster.errors import ClusterError, Unreachable
+from pods_app.cluster.overlap import overlap
 from pods_app.freeze.cut import FREEZE, cut
 from pods_app.freeze.state import Freeze
 from pods_app.freeze.stored import Schedules, read, state_of
+from pods_app.hosting.base import Hosting
 from pods_app.leases import find_lease, unended
 from pods_app.locking import lock_pool
 from pods_app.models import FreezeTransition, Lease, ManagedPod, Pool
@@ -115,7 +118,8 @@ def _mark(pool_id: UUID, actor: Actor, *, frozen: bool) -> bool:
 def clear(pool: Pool, freeze: Freeze) -> None:
     """Delete a frozen pool's pods and take their work away, until nothing is left of either.
 
-    Two queries and one for the warm-ups when there is nothing to do.
+    Pods are deleted some at a time where that takes requests; what follows from it is done pod by
+    pod. Two queries and one for the warm-ups when there is nothing to do.
     """
     sentence = waiting.frozen(pool, freeze).sentence
     work: dict[UUID, list[tuple[UUID, str]]] = defaultdict(list)
@@ -123,9 +127,9 @@ def clear(pool: Pool, freeze: Freeze) -> None:
         unended().filter(slot__pod__pool=pool).values_list("pk", "state", "slot__pod")
     ):
         work[pod_id].append((lease_id, state))
-    unreachable: set[str] = set()  # kinds; one that does not answer is asked once in a pass
-    for pod in pool.pods.exclude(phase=PodPhase.GONE).select_related("pool").order_by("id"):
-        gone = _kill(pod, unreachable)
+    # In any order: should some pods keep failing, they do not keep the same others waiting.
+    pods = pool.pods.exclude(phase=PodPhase.GONE).select_related("pool").order_by("?")
+    for pod, gone in _kill(pods):
         try:
             for lease_id, state in work[pod.pk]:
                 if gone or state == LeaseState.LIVE:
@@ -138,21 +142,45 @@ def clear(pool: Pool, freeze: Freeze) -> None:
     _reset_warmups(pool, freeze)
 
 
-def _kill(pod: ManagedPod, unreachable: set[str]) -> bool:
-    """Force-delete a pod; returns whether it is known to be gone.
+def _kill(pods: Iterable[ManagedPod]) -> Iterator[tuple[ManagedPod, bool]]:
+    """Force-delete pods; yields each, and whether it is known to be gone, as soon as that is so.
 
     Agents that somebody started by hand, and those that cannot be reached, are told with their
     leases.
     """
-    hosting = hosting_of(pod)
-    if hosting is None or pod.kind in unreachable:
-        return False
-    try:
-        return hosting.kill(pod)
-    except Exception:
-        log.exception("pod %s could not be deleted; tried again", pod.pod_name)
-        unreachable.add(pod.kind)
-        return False
+    kinds: dict[str, list[ManagedPod]] = defaultdict(list)
+    for pod in pods:
+        kinds[pod.kind].append(pod)
+    for rows in kinds.values():
+        hosting = hosting_of(rows[0])
+        if hosting is None:
+            yield from ((pod, False) for pod in rows)
+        else:
+            yield from _kill_hosted(hosting, rows)
+
+
+def _kill_hosted(hosting: Hosting, pods: Iterable[ManagedPod]) -> Iterator[tuple[ManagedPod, bool]]:
+    """Do the same with pods of one hosting.
+
+    One that cannot be deleted is no reason to leave the others. A hosting that gives no answer to
+    so many in a row as are asked at once is not asked again in this pass.
+    """
+    silent, in_a_row = False, 0
+
+    def kill(pod: ManagedPod) -> bool:
+        return not silent and hosting.kill(pod)
+
+    for pod, killing in overlap(kill, pods, hosting.kills_at_once):
+        gone = False
+        try:
+            gone, in_a_row = killing.result(), 0
+        except ClusterError as error:
+            log.warning("pod %s not deleted; tried again: %s", pod.pod_name, error.detail)
+            in_a_row = in_a_row + 1 if isinstance(error, Unreachable) else 0
+            silent = silent or in_a_row >= hosting.kills_at_once
+        except Exception:
+            log.exception("pod %s could not be deleted; tried again", pod.pod_name)
+        yield pod, gone
 
 
 def _is_back(pool: Pool) -> bool:

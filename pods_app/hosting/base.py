@@ -8,6 +8,9 @@ from pods_app.models import ManagedPod
 class Hosting(Protocol):
     """Creates, deletes and lists pods. Every call may be repeated."""
 
+    #: `kill` may be called for so many pods at once; if more than one, it needs no database.
+    kills_at_once: int
+
     def here(self) -> str:
         """Return the machine whose pods this process can see and start."""
         ...

@@ -50,6 +50,8 @@ _KILL_SECONDS = 5.0
 class LocalHosting:
     """Runs `manage.py run_agent` for each pod, its files below ``SLIPWAY_AGENTS_DIRECTORY``."""
 
+    kills_at_once = 1
+
     def __init__(self) -> None:
         # Kept so that dead ones are collected and Python does not warn of running ones.
         self._children: dict[int, subprocess.Popen[bytes]] = {}

@@ -39,6 +39,8 @@ pytestmark = pytest.mark.django_db
 class Hosting:
     """Pods that can be killed, or not."""
 
+    kills_at_once = 1
+
     def __init__(self):
         self.killed, self.forgotten, self.answer = [], [], True
 

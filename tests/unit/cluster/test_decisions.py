@@ -360,6 +360,12 @@ TABLE = {
         [],
     ),
     "frozen: nothing is made": (replace(TWO, frozen=True), [], [], []),
+    "frozen, and the freeze has deleted it": (
+        replace(ONE, frozen=True),
+        [row(0, occupied=1), row(1)],
+        [],
+        [],
+    ),
     "frozen before it was made": (replace(ONE, frozen=True), [row(uid="")], [], ["gone pool-0"]),
 }
 

@@ -31,6 +31,8 @@ FREE_LEASES = 5
 #: … then the pause doubles with each, from this to that many seconds: what kills its agents
 #: again and again does so ever more rarely, and not at all once the plan is not kept warm.
 LEASE_BACK_OFF_SECONDS, LEASE_BACK_OFF_SECONDS_MAX = 10, 3600
+#: What lay ready for so long did not kill its agent: it is warmed again without a pause.
+SETTLED_SECONDS = 600
 
 _FIELDS = (
     "warmup_agent_id",
@@ -137,7 +139,7 @@ def lease_over(task: Task, *, lease: Any, cause: str, actor: Actor, unasked: boo
         waiting=[Status.APPLY_PENDING, Status.CONFIRMED],
         warmup_agent_id=None,
         warmup_expires_at=None,
-        warmup_retry_at=_lease_pause(lease.epoch) if unasked else None,
+        warmup_retry_at=_lease_pause(task, lease.epoch) if unasked else None,
         **counted,
     )
 
@@ -221,8 +223,14 @@ def _expiry() -> Any:
     return _in(settings.SLIPWAY.warmup_seconds)
 
 
-def _lease_pause(epoch: int) -> Any:
-    if epoch <= FREE_LEASES:
+def _lease_pause(task: Task, epoch: int) -> Any:
+    if epoch <= FREE_LEASES or _lay_ready_for_long(task):
         return None
     seconds = LEASE_BACK_OFF_SECONDS * 2 ** min(epoch - FREE_LEASES - 1, 12)
     return _in(min(seconds, LEASE_BACK_OFF_SECONDS_MAX))
+
+
+def _lay_ready_for_long(task: Task) -> bool:
+    since = ClockTimestamp() - timedelta(seconds=SETTLED_SECONDS)
+    settled = Task.objects.filter(warmup_status=WarmupStatus.READY, warmup_at__lte=since)
+    return settled.filter(pk=task.pk).exists()

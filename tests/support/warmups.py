@@ -39,6 +39,7 @@ def later(seconds: float) -> None:
     """Let time pass for what warm-ups wait for."""
     gone = timedelta(seconds=seconds)
     Task.objects.update(
+        warmup_at=F("warmup_at") - gone,
         warmup_expires_at=F("warmup_expires_at") - gone,
         warmup_retry_at=F("warmup_retry_at") - gone,
         keep_warm_until=F("keep_warm_until") - gone,

@@ -13,7 +13,7 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.warmups import FREE_LEASES, warm_again
+from tasks_app.services.warmups import FREE_LEASES, SETTLED_SECONDS, warm_again
 from tasks_app.states import WARMUP_ATTEMPTS, Status, WarmupStatus
 from tests.support.factories import make_admin, make_pod, make_pool, make_waiting_task
 from tests.support.warmups import later, let_go, report
@@ -92,17 +92,42 @@ def live_through(outcomes):
             warm_again(actor=Actor.person(make_admin()), task_id=task.pk)
 
 
-def test_a_plan_that_kills_every_agent_is_tried_a_bounded_number_of_times_a_day():
-    """Ready each time, and its agent lost a second later: no failure of the warm-up itself."""
+#: How far time goes on in one step of a history, in seconds.
+STEP = 180
+
+
+def live(hours, ready_steps):
+    """Let a plan's agent be lost each time it lay ready for so many steps.
+
+    Returns how many warm-ups began, and after how many steps it did not lie ready.
+    """
     make_pod(make_pool())
     task = make_waiting_task()
     end(task)
-    begun = 0
-    for _ in range(24 * 60):
-        if warm_pass():
+    begun, cold, left = 0, 0, 0
+    for _ in range(hours * 3600 // STEP):
+        if not left and warm_pass():
             begun += 1
             report(leases.lease_of(task), held=True)
-            end(task)
-        later(60)
+            left = ready_steps
+        cold += not left
+        later(STEP)
+        if left:
+            left -= 1
+            if not left:
+                end(task)
+    return begun, cold
+
+
+@pytest.mark.parametrize("ready_steps", [1, SETTLED_SECONDS // STEP])
+def test_a_plan_that_kills_every_agent_is_tried_a_bounded_number_of_times_a_day(ready_steps):
+    """Ready each time, and its agent lost soon after: no failure of the warm-up itself."""
+    begun, _ = live(24, ready_steps)
     assert FREE_LEASES < begun <= FREE_LEASES + 34
-    assert warm_pass() == 0
+    assert warm_pass() == 0, "its day is over"
+
+
+def test_what_lay_ready_for_long_is_warmed_again_without_a_pause():
+    begun, cold = live(4, ready_steps=SETTLED_SECONDS // STEP + 1)
+    assert begun > 3 * FREE_LEASES
+    assert cold == 0, "it was always ready"

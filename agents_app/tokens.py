@@ -24,7 +24,7 @@ from pods_app.incarnation import installation
 from pods_app.models import ManagedPod
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Unauthenticated
-from tasks_app.models.base import ClockTimestamp
+from tasks_app.models.base import ClockTimestamp, columns
 from tasks_app.permissions import Action, require
 from tasks_app.transitions import record
 
@@ -87,8 +87,8 @@ def authenticate(token: str) -> Caller:
 #: Every request begins with this, those of idle agents too. Written out, because Django spends
 #: more than ten times as long on composing it as psycopg does on sending and reading it.
 #: Whoever was taken for gone and is not registers again, instead of idling unheard.
-_CALLER = """
-SELECT pod.*,
+_CALLER = f"""
+SELECT {columns(ManagedPod, "pod")},
     token.agent_id AS token_agent_id,
     token.token_hash,
     token.created_at AS token_created_at,

@@ -23,7 +23,7 @@ from config.launch import Platform
 RUNS = 30
 TASKS, WORKSPACES = 100_000, 200
 P95_MS = 300.0
-_BATCH = 5000
+_BATCH = 1000
 _ENDS = ("applied", "applied", "applied", "success", "failed", "discarded", "cancelled")
 
 

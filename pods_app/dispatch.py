@@ -33,7 +33,7 @@ from pods_app.locking import (
     take_idle_slot,
     usable_slot,
 )
-from pods_app.models import Lease, ManagedPod, PodSlot, Pool
+from pods_app.models import Lease, ManagedPod, PodSlot, Pool, TaskPlacement
 from pods_app.selectors import can_have_plan, has_directory
 from pods_app.states import DirectoryState, LeasePhase, LeaseState, PodPhase, SlotStatus
 from pods_app.waiting import Waiting
@@ -77,10 +77,10 @@ def _place(task: Task) -> Waiting | None:
         return None if lease.state == LeaseState.LIVE else waiting.FORMER_AGENT
     if reason := blocked_by(task):
         return waiting.blocked(reason)
-    pool = task.placement.pool if lease is None else lease.slot.pod.pool
+    where: TaskPlacement | ManagedPod = task.placement if lease is None else lease.slot.pod
     start = Start.APPLY if task.status == Status.CONFIRMED else Start.PLAN
-    if closed := refusal(pool.pk, start):
-        return waiting.frozen(pool, closed)
+    if closed := refusal(where.pool_id, start):
+        return waiting.frozen(where.pool, closed)
     # Its permit would be refused, and each refusal would cost the apply one of its placements.
     if task.status == Status.CONFIRMED and (doubt := installation().doubt):
         return waiting.doubt(doubt)
@@ -88,6 +88,7 @@ def _place(task: Task) -> Waiting | None:
         return waiting.blocked("Waits until whoever holds the lock of the state releases it")
     if lease is not None:
         return _promote(task, lease)
+    pool = where.pool
     for pod in candidates(task, pool):
         if not pod_accepts_work(pod.pk):
             continue

@@ -24,17 +24,17 @@ from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 from django.dispatch import Signal
 
-from pods_app.locking import lock_lease, lock_slot_of
+from pods_app.locking import lock_lease
 from pods_app.models import Lease, ManagedPod, PodSlot
 from pods_app.notify import notify_agent
 from pods_app.states import RESERVING, LeasePhase, LeaseState, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.exceptions import NoCapacity, NotFound, StaleLease
 from tasks_app.models import Task
-from tasks_app.models.base import ClockTimestamp
+from tasks_app.models.base import ClockTimestamp, columns
 from tasks_app.services import warmups
 from tasks_app.states import Status
-from tasks_app.transitions import lock_task, record
+from tasks_app.transitions import lock_task, locked, record
 
 #: Why a lease ended when the agent's own report ended it; a repeated report is then harmless.
 FINISHED = "the agent finished"
@@ -80,7 +80,7 @@ def find_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = Fals
         StaleLease: the epoch is another.
     """
     if lock:
-        lock_task(task_of(lease_id, pod))
+        lock_task_of(lease_id, pod)
         lease = lock_lease(lease_id)
     else:
         found = Lease.objects.select_related("task__workspace__project", "slot__pod__pool")
@@ -90,18 +90,33 @@ def find_lease(lease_id: UUID, epoch: int, pod: ManagedPod, *, lock: bool = Fals
     return lease
 
 
-def task_of(lease_id: UUID, pod: ManagedPod) -> UUID:
-    """Return the task of an agent's lease, which is to be locked before it.
+def lock_task_of(lease_id: UUID, pod: ManagedPod) -> Task:
+    """Return the task of an agent's lease, locked, as it is to be before the lease.
 
     Raises:
         NotFound: there is no such lease on this pod.
     """
-    mine = Lease.objects.filter(pk=lease_id, slot__pod=pod)
-    return mine.values_list("task_id", flat=True).first() or _no_lease(lease_id)
+    mine = Task.objects.filter(leases=lease_id, leases__slot__pod=pod)
+    return locked(mine).first() or _no_lease(lease_id)
 
 
 def _no_lease(lease_id: UUID) -> NoReturn:
     raise NotFound(f"This agent has no lease {lease_id}.")
+
+
+#: The slot before its lease, in one statement: what is joined is locked after what it joins.
+_LOCKED = f"""
+WITH mine AS MATERIALIZED (
+    SELECT slot.id FROM pods_app_podslot slot
+    JOIN pods_app_lease lease ON lease.slot_id = slot.id
+    WHERE lease.id = %(lease)s AND lease.task_id = %(task)s
+    FOR UPDATE OF slot
+)
+SELECT {columns(Lease, "lease")} FROM mine
+JOIN pods_app_lease lease ON lease.slot_id = mine.id
+WHERE lease.id = %(lease)s
+FOR UPDATE OF lease
+"""
 
 
 def lock_lease_of(task: Task, lease_id: UUID, epoch: int) -> Lease:
@@ -110,8 +125,7 @@ def lock_lease_of(task: Task, lease_id: UUID, epoch: int) -> Lease:
     Raises:
         StaleLease: it is over, or the epoch is another.
     """
-    lock_slot_of(lease_id)
-    lease = Lease.objects.select_for_update().get(pk=lease_id, task=task)
+    lease = Lease.objects.raw(_LOCKED, {"lease": lease_id, "task": task.pk})[0]
     if lease.state == LeaseState.ENDED or lease.epoch != epoch:
         raise StaleLease()
     lease.task = task
@@ -156,7 +170,7 @@ def hold(lease: Lease) -> None:
 
     The plan's job is not that of the apply: the agent gets another.
     """
-    if _advance(lease, [LeasePhase.PLAN], LeasePhase.HOLD, environment_digest=""):
+    if _advance(lease, [LeasePhase.PLAN], LeasePhase.HOLD, digest=""):
         notify_agent(lease.slot.pod.agent_id)
 
 
@@ -174,18 +188,49 @@ def promote(lease: Lease, *, actor: Actor) -> bool:
     return True
 
 
+_ADVANCE = """
+WITH advanced AS (
+    UPDATE pods_app_lease SET
+        phase = %(phase)s, phase_at = clock_timestamp(), delivered_at = NULL,
+        environment_digest = COALESCE(%(digest)s, environment_digest)
+    WHERE id = %(lease)s AND state = 'live' AND phase = ANY(%(sources)s)
+    RETURNING slot_id, task_id, phase_at, environment_digest
+), occupied AS (
+    UPDATE pods_app_podslot slot SET status = %(status)s, updated_at = clock_timestamp()
+    FROM advanced WHERE slot.id = advanced.slot_id AND slot.task_id = advanced.task_id
+)
+SELECT phase_at, environment_digest FROM advanced
+"""
+
+
 def _advance(
-    lease: Lease, sources: Collection[LeasePhase], target: LeasePhase, **fields: str
+    lease: Lease,
+    sources: Collection[LeasePhase],
+    target: LeasePhase,
+    digest: str | None = None,
 ) -> bool:
-    advanced = Lease.objects.filter(pk=lease.pk, state=LeaseState.LIVE, phase__in=sources).update(
-        phase=target, phase_at=ClockTimestamp(), delivered_at=None, **fields
-    )
-    if advanced:
-        PodSlot.objects.filter(pk=lease.slot_id, task_id=lease.task_id).update(
-            status=_slot_status(target), updated_at=ClockTimestamp()
+    """Move lease and slot on together, in one statement: whoever confirms waits for it.
+
+    Args:
+        digest: of the environment from now on; None: as it was.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ADVANCE,
+            {
+                "lease": lease.pk,
+                "sources": list(sources),
+                "phase": target,
+                "status": _slot_status(target),
+                "digest": digest,
+            },
         )
-        lease.refresh_from_db(fields=["phase", "phase_at", "delivered_at", *fields])
-    return bool(advanced)
+        advanced = cursor.fetchone()
+    if advanced is None:
+        return False
+    lease.phase, lease.delivered_at = target, None
+    lease.phase_at, lease.environment_digest = advanced
+    return True
 
 
 def release(lease: Lease, *, actor: Actor, reason: str, keep_directory: bool = True) -> bool:

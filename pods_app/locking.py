@@ -87,7 +87,7 @@ def take_idle_slot(pod_id: UUID) -> PodSlot | None:
     )
 
 
-def lock_slot_of(lease_id: UUID) -> None:
+def _lock_slot_of(lease_id: UUID) -> None:
     """Lock the slot of a lease, which it keeps for ever, before the lease itself."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -100,12 +100,19 @@ def lock_slot_of(lease_id: UUID) -> None:
 
 def lock_lease(lease_id: UUID) -> Lease:
     """Return the lease and its slot locked, slot first."""
-    lock_slot_of(lease_id)
+    _lock_slot_of(lease_id)
     return (
         Lease.objects.select_for_update(of=("self",))
         .select_related("task__workspace", "slot__pod__pool")
         .get(pk=lease_id)
     )
+
+
+#: The value before, and the new one for the rest of the transaction.
+_HURRY = """
+WITH before AS MATERIALIZED (SELECT current_setting('lock_timeout') AS value)
+SELECT value, set_config('lock_timeout', %s, true) FROM before
+"""
 
 
 @contextmanager
@@ -117,9 +124,8 @@ def impatient(milliseconds: int = 250) -> Iterator[None]:
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
+            cursor.execute(_HURRY, [f"{milliseconds}ms"])
             before = cursor.fetchone()[0]
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{milliseconds}ms"])
         yield
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])

@@ -13,7 +13,7 @@ from django.db.models.fields import DateTimeField
 
 from pods_app import waiting
 from pods_app.freeze.gate import Start, refusal
-from pods_app.leases import lock_lease_of, task_of
+from pods_app.leases import lock_lease_of, lock_task_of
 from pods_app.locking import pod_may_apply
 from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
@@ -23,7 +23,7 @@ from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.state_position import locked_state_position
 from tasks_app.states import Status
-from tasks_app.transitions import lock_task, transition
+from tasks_app.transitions import transition
 
 #: The value of schema.ApplyPath of an apply whose Terraform was started before.
 _HELD = "held"
@@ -62,7 +62,7 @@ def grant(
     actor = Actor.agent(pod.agent_id)
     void: PlanVoid | None = None
     with transaction.atomic():  # locks in order: task, workspace, pool, pod, slot, lease
-        task = lock_task(task_of(lease_id, pod))
+        task = lock_task_of(lease_id, pod)
         own_state = task.has_own_state
         position = locked_state_position(task.workspace) if own_state else None
         closed, usable = refusal(pod.pool_id, Start.APPLY), pod_may_apply(pod.pk)

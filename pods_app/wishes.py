@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pods_app.models import Lease, ManagedPod
 from pods_app.states import RESERVING, LeaseState
+from tasks_app.models.base import columns
 from tasks_app.states import Status
 
 
@@ -23,8 +24,8 @@ class Wish:
 
 #: Every poll asks this, those of idle agents and those that a person waits for: one statement,
 #: and of the tasks only what decides.
-_WISHES = """
-SELECT lease.*,
+_WISHES = f"""
+SELECT {columns(Lease, "lease")},
     task.workspace_id,
     task.status AS task_status,
     task.kill_requested_at AS task_kill,

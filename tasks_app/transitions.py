@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Manager, QuerySet
 
 from tasks_app.actors import Actor
 from tasks_app.exceptions import IllegalTransition, NotFound
@@ -41,13 +41,14 @@ def lock_task(task_id: UUID) -> Task:
         NotFound: there is no such task.
     """
     try:
-        return (
-            Task.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("workspace")
-            .get(pk=task_id)
-        )
+        return locked(Task.objects).get(pk=task_id)
     except Task.DoesNotExist:
         raise NotFound(f"There is no task {task_id}.") from None
+
+
+def locked(tasks: Manager[Task] | QuerySet[Task]) -> QuerySet[Task]:
+    """Return the same tasks, each with its row locked until the end of the transaction."""
+    return tasks.select_for_update(of=("self",), no_key=True).select_related("workspace")
 
 
 def transition(

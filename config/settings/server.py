@@ -89,6 +89,9 @@ TEMPLATES = [
 
 # --- Database: PostgreSQL only (LISTEN/NOTIFY, SKIP LOCKED, partial indexes) -----------------
 _database = env.db("DATABASE_URL", default="postgres://slipway@127.0.0.1/slipway")
+# A statement is parsed and planned once on each connection instead of each time, which whoever
+# confirms would wait for. A pooler in transaction mode mixes the connections up.
+_prepares = not SLIPWAY.database_direct_url
 DATABASES = {
     "default": {
         **_database,
@@ -96,6 +99,8 @@ DATABASES = {
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             **_database.get("OPTIONS", {}),  # sslmode and what else the address says
+            "server_side_binding": _prepares,
+            "prepare_threshold": 2 if _prepares else None,
             "pool": {
                 "min_size": 1,
                 "max_size": env.int("DATABASE_POOL_SIZE", default=16),

@@ -479,6 +479,10 @@ class Migration(migrations.Migration):
             model_name='statelock',
             constraint=models.UniqueConstraint(condition=models.Q(('released_at', None)), fields=('workspace',), name='one_state_lock'),
         ),
+        migrations.AddConstraint(
+            model_name='statelock',
+            constraint=models.UniqueConstraint(fields=('workspace', 'lock_id'), name='state_lock_id_once'),
+        ),
         migrations.AddIndex(
             model_name='event',
             index=models.Index(fields=['task', '-id'], name='event_task_newest'),

@@ -15,6 +15,14 @@ class ClockTimestamp(models.Func):
     output_field = models.DateTimeField()
 
 
+def columns(model: type[models.Model], table: str) -> str:
+    """Return the columns of ``model`` for a SELECT in plain SQL, each with ``table`` before it.
+
+    Instead of ``*``, which a prepared statement does not survive when a migration adds a column.
+    """
+    return ", ".join(f"{table}.{field.column}" for field in model._meta.concrete_fields)
+
+
 class LongNameIndex(models.Index):
     """An index whose name may have PostgreSQL's 63 characters instead of Django's 30."""
 

@@ -56,5 +56,6 @@ class StateLock(Identified):
         constraints = [
             models.UniqueConstraint(
                 fields=["workspace"], condition=Q(released_at=None), name="one_state_lock"
-            )
+            ),
+            models.UniqueConstraint(fields=["workspace", "lock_id"], name="state_lock_id_once"),
         ]

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from tasks_app import blobs
 from tasks_app.actors import Actor
@@ -278,13 +279,17 @@ def lock_state(
     info = {key: str(info.get(key, ""))[:500].replace("\0", "") for key in _LOCK_INFO}
     with transaction.atomic():
         lock_row(workspace)
-        held = open_lock(workspace)
+        known = StateLock.objects.filter(
+            Q(released_at=None) | Q(lock_id=lock_id), workspace=workspace
+        )
+        released = [lock for lock in known if lock.released_at]
+        held = next((lock for lock in known if not lock.released_at), None)
         owner = (task.pk if task else None, None if task else actor.user)
         if held is not None:
             if held.lock_id == lock_id and (held.task_id, held.user) == owner:
                 return held
             raise StateLocked(holder=held.info)
-        if StateLock.objects.filter(workspace=workspace, lock_id=lock_id).exists():
+        if released:
             # A request that was long on its way: nobody would ever release this lock.
             raise NotPermitted("The lock with this ID was released before; make a new one.")
         if task is None:

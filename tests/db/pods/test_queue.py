@@ -36,15 +36,18 @@ def fill_queue(pool, workspace, tasks):
     """Queue many tasks at once, as the service would have one by one."""
     like = make_task(workspace, type=TaskType.PLAN)
     rows = Task.objects.bulk_create(
-        Task(
-            workspace=workspace,
-            number=number,
-            type=TaskType.PLAN,
-            configuration=like.configuration,
-            engine=like.engine,
-            waiting_reason="Waits to be placed",
-        )
-        for number in range(100, 100 + tasks)
+        (
+            Task(
+                workspace=workspace,
+                number=number,
+                type=TaskType.PLAN,
+                configuration=like.configuration,
+                engine=like.engine,
+                waiting_reason="Waits to be placed",
+            )
+            for number in range(100, 100 + tasks)
+        ),
+        batch_size=500,  # a statement takes 65535 parameters
     )
     TaskPlacement.objects.bulk_create(TaskPlacement(task=task, pool=pool) for task in rows)
 

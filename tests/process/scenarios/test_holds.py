@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from pods_app.leases import unended
+from pods_app.models import Lease
+from pods_app.queue import dispatch_pass
 from pods_app.warmups.expiry import expire_pass
 from pods_app.work_directories import cleanup
 from tasks_app.models import Task
@@ -96,6 +98,31 @@ def test_whatever_ends_a_hold_nothing_was_applied(platform: Platform, counter: C
     for site, task in waiting:
         site.apply(task)
     assert counter.lines == ["waited", "cleaned"]
+
+
+def test_a_second_task_of_the_workspace_leaves_a_hold_alone_and_runs_when_it_is_discarded(
+    platform: Platform, counter: Counter
+) -> None:
+    platform.start_agent()
+    site, task, held = _hold(platform, counter, "counted")
+    lease = unended().get(task=task)
+    second = site.start()
+    assert dispatch_pass() == 0, "there are free slots, but it is not its turn"
+    second.refresh_from_db()
+    assert (second.status, second.started_at) == ("pending", None)
+    assert second.waiting_reason.startswith(f"Waits for #{task.number} ")
+    assert not Lease.objects.filter(task=second).exists()
+    lease.refresh_from_db()
+    assert (lease.state, lease.phase, lease.held) == ("live", "hold", True)
+    assert _terraform(site, task) == held
+
+    _discard(site, task)
+    site.ready(site.wait(second, "apply_pending"))
+    wait_until(lambda: not held.is_running(), "the first Terraform is gone")
+    task.refresh_from_db()
+    assert (task.status, counter.lines, platform.proxy.count("LOCK")) == ("discarded", [], 0)
+    site.apply(second)
+    assert (second.apply_path, counter.lines) == ("held", ["counted"])
 
 
 def test_a_hold_yields_its_slot_and_is_confirmed_all_the_same(

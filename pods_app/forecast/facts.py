@@ -47,7 +47,7 @@ def _facts(task: Task) -> Facts:
         again=task.warmup_retry_at is not None,
         kept_warm=until is not None and until > timezone.now(),
         bundle_stored=task.plan.bundle_id is not None,
-        waits=_waits(confirmed, pool),
+        waits=_waits(confirmed, pool) or _former_agent(stays),
     )
 
 
@@ -65,10 +65,12 @@ def _stays(task: Task) -> tuple[Stay, ...]:
 def _stay(lease: Lease, *, planned: bool) -> Stay:
     pod: ManagedPod = lease.slot.pod
     silence = lease.silence  # type: ignore[attr-defined]
+    live = lease.state == LeaseState.LIVE and pod.phase == PodPhase.ONLINE
     return Stay(
         agent=pod.pod_name,
         phase=lease.phase,
-        live=lease.state == LeaseState.LIVE and pod.phase == PodPhase.ONLINE,
+        live=live,
+        ending=not live and lease.state != LeaseState.ENDED,
         held=lease.held,
         hold_reason=lease.hold_reason,
         restored=lease.restored,
@@ -102,3 +104,8 @@ def _waits(confirmed: Task, pool: Pool) -> str:
     if confirmed.has_own_state and open_lock(confirmed.workspace):
         return "Waits until whoever holds the lock of the state releases it"
     return ""
+
+
+def _former_agent(stays: tuple[Stay, ...]) -> str:
+    """Return what dispatch waits for last, because nobody else may start before."""
+    return waiting.FORMER_AGENT.sentence if stays and stays[-1].ending else ""

@@ -20,6 +20,7 @@ class Stay:
     Args:
         agent: the name of its pod.
         live: it may be promoted to the apply.
+        ending: it may not, and its agent has not let go yet.
         doubt: its agent missed heartbeats.
         planned: the plan was made in it.
         gone: what became of its pod, "" if it is there: ``is lost``.
@@ -28,6 +29,7 @@ class Stay:
     agent: str
     phase: str = LeasePhase.HOLD
     live: bool = False
+    ending: bool = False
     held: bool = False
     hold_reason: str = ""
     restored: bool = False
@@ -197,9 +199,10 @@ def _nobody(facts: Facts) -> str:
         return f"the warm-up failed ({error}) {then}" if error else f"the warm-up failed {then}"
     if not facts.kept_warm:
         return "the time for which it is kept warm is over"
-    if facts.warmup == WarmupStatus.EXPIRED:
-        return "the warm-up expired; the next one begins as soon as an agent has room"
     stay = facts.stays[-1] if facts.stays else None
+    if facts.warmup == WarmupStatus.EXPIRED:
+        when = f"agent {stay.agent} let go" if stay and stay.ending else "an agent has room"
+        return f"the warm-up expired; the next one begins as soon as {when}"
     if stay is not None and stay.gone:
         return f"agent {stay.agent}, which had it, {stay.gone}"
     if stay is not None and stay.end_reason:

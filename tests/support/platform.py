@@ -150,6 +150,11 @@ class Platform:
             wait_until(online.exists, f"{name} is online")
         return agent
 
+    def give_another_disk_to_new_agents(self) -> None:
+        """As on another machine: agents on one machine would wait for each other's directories."""
+        self.server.environment["SLIPWAY_WORK_DIRECTORY"] = str(self.work / "elsewhere")
+        self.restart_server()
+
     def terraforms(self) -> list[psutil.Process]:
         """Return the Terraform processes that run now."""
         found = []

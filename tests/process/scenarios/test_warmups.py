@@ -109,12 +109,6 @@ def test_after_failed_warm_ups_the_apply_takes_the_normal_path(
     assert (task.apply_path, counter.lines) == ("normal", ["counted"])
 
 
-def _give_another_disk_to_new_agents(platform: Platform) -> None:
-    """As on another machine: agents on one machine would wait for each other's directories."""
-    platform.server.environment["SLIPWAY_WORK_DIRECTORY"] = str(platform.work / "elsewhere")
-    platform.restart_server()
-
-
 def test_an_agent_that_is_lost_while_it_holds_applies_nothing_when_it_returns(
     start_platform: StartPlatform, counter: Counter
 ) -> None:
@@ -123,7 +117,7 @@ def test_an_agent_that_is_lost_while_it_holds_applies_nothing_when_it_returns(
     site = platform.site(counting(counter))
     task = site.plan()
     (former,) = platform.terraforms()
-    _give_another_disk_to_new_agents(platform)
+    platform.give_another_disk_to_new_agents()
     platform.start_agent("another")
     lost.program.stop()
     platform.start_controller()

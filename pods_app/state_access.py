@@ -7,14 +7,14 @@ permit, and stays so unless the permit was granted for a run that was given just
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
-
-from django.db import connection
 
 from pods_app.models import Lease
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.keyring import keyring
+from tasks_app.models import Workspace
+from tasks_app.models.base import columns
 from tasks_app.ports import StateGrant
 from tasks_app.states import Status
 
@@ -52,13 +52,13 @@ class LeaseStateAccess:
         facts = _facts(UUID(hex=parts[1]), digest)
         if facts is None:
             return None
-        over = facts.state == LeaseState.ENDED
+        over = facts.lease_state == LeaseState.ENDED
         refusal = "This run is over." if over else _lock_refusal(facts, phase)
         writes = phase == LeasePhase.APPLY and bool(facts.mine) and facts.locked
         if over:
             writes = writes and facts.outlives_freeze
         return StateGrant(
-            workspace_id=facts.workspace_id,
+            workspace=facts.workspace,
             task_id=facts.task_id,
             lease_id=facts.lease_id,
             may_read=not over or writes,
@@ -71,10 +71,10 @@ class LeaseStateAccess:
 class _Facts(NamedTuple):
     """What a token is judged by."""
 
+    workspace: Workspace
     lease_id: UUID
-    state: str
+    lease_state: str
     task_id: UUID
-    workspace_id: UUID
     task_status: str
     #: A freeze took the pod of an apply whose process may still live. Nothing that it reports
     #: counts, but what it stores under its lock is the only record of what it made, and nobody
@@ -88,27 +88,33 @@ class _Facts(NamedTuple):
 
 
 #: One question: an apply asks it three times before its first action, and a person waits.
-_FACTS = """
-SELECT lease.id, lease.state, lease.task_id, task.workspace_id, task.status,
-    lease.frozen_at IS NOT NULL AND task.status = 'interrupted' AND task.acknowledged_at IS NULL,
-    left(permit.environment_digest, %s) = %s,
-    permit.expires_at > clock_timestamp(),
+_FACTS = f"""
+SELECT {columns(Workspace, "workspace")},
+    lease.id AS lease_id,
+    lease.state AS lease_state,
+    lease.task_id,
+    task.status AS task_status,
+    lease.frozen_at IS NOT NULL AND task.status = 'interrupted' AND task.acknowledged_at IS NULL
+        AS outlives_freeze,
+    left(permit.environment_digest, %s) = %s AS mine,
+    permit.expires_at > clock_timestamp() AS valid,
     EXISTS (
         SELECT FROM tasks_app_statelock held
         WHERE held.lease_id = lease.id AND held.released_at IS NULL
-    )
+    ) AS locked
 FROM pods_app_lease lease
 JOIN workspace_tasks task ON task.id = lease.task_id
+JOIN tasks_app_workspace workspace ON workspace.id = task.workspace_id
 LEFT JOIN pods_app_applypermit permit ON permit.lease_id = lease.id
 WHERE lease.id = %s
 """
 
 
 def _facts(lease_id: UUID, digest: str) -> _Facts | None:
-    with connection.cursor() as cursor:
-        cursor.execute(_FACTS, [_DIGEST_LENGTH, digest, lease_id])
-        row = cursor.fetchone()
-    return _Facts(*row) if row else None
+    found: Any = Workspace.objects.raw(_FACTS, [_DIGEST_LENGTH, digest, lease_id])
+    for row in found:  # a workspace with annotations
+        return _Facts(row, *(getattr(row, name) for name in _Facts._fields[1:]))
+    return None
 
 
 def _lock_refusal(facts: _Facts, phase: str) -> str:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from tasks_app.models import Workspace
+
 
 @dataclass(frozen=True)
 class StateGrant:
     """What a run's token may do with a state. ``refusal`` says why it may not lock."""
 
-    workspace_id: UUID
+    workspace: Workspace
     task_id: UUID
     lease_id: UUID
     may_read: bool

@@ -113,8 +113,11 @@ def _authenticate(request: HttpRequest) -> _Caller:
 
 
 def _workspace(workspace_id: UUID, caller: _Caller) -> Workspace:
-    workspace = Workspace.objects.filter(pk=workspace_id).first()
-    if workspace is None or (caller.grant and caller.grant.workspace_id != workspace_id):
+    if caller.grant is None:
+        workspace = Workspace.objects.filter(pk=workspace_id).first()
+    else:
+        workspace = caller.grant.workspace
+    if workspace is None or workspace.pk != workspace_id:
         raise NotFound
     if workspace.state_backend != Workspace.StateBackend.SLIPWAY:
         raise NotPermitted("This workspace keeps its state in its configuration's own backend.")

@@ -98,7 +98,7 @@ def test_slipways_state_is_reached_with_the_leases_token(workspace, job_of, agen
     assert backend.address == f"{url}/api/state/v1/{workspace.pk}/"
     assert backend.username == "slipway"
     grant = LeaseStateAccess().authenticate(backend.password)
-    assert (grant.workspace_id, grant.lease_id) == (workspace.pk, agent.lease.pk)
+    assert (grant.workspace, grant.lease_id) == (workspace, agent.lease.pk)
     assert not grant.may_lock, "a plan never locks"
 
 

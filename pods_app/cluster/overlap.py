@@ -6,16 +6,20 @@ does, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 #: So many requests at the same time: a hundred pods at one second each take a quarter of a minute.
 AT_ONCE = 8
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Request = Callable[[], Any]
+#: Something to do that needs answers: it yields its requests, and gets the answer or the error.
+Work = Generator[Request, Any, None]
 
 
 def overlap(
@@ -45,6 +49,44 @@ def overlap(
                 return
             first = wait(under_way, return_when=FIRST_COMPLETED).done.pop()
             done = [(under_way.pop(first), first)]
+
+
+def carry_out(works: Iterable[Work]) -> None:
+    """Do all of it: requests overlap, and what is done between them happens here, one by one.
+
+    Args:
+        works: each makes one request at most; begun in this order.
+
+    Raises:
+        Exception: the first that one of them does not handle. No other is begun after that, and
+            those that are under way are brought to their end before.
+    """
+    errors: list[Exception] = []
+
+    def go_on(step: Callable[[], Request]) -> Request | None:
+        try:
+            return step()
+        except StopIteration:
+            return None
+        except Exception as error:  # noqa: BLE001  raised below
+            errors.append(error)
+            return None
+
+    def begun() -> Iterator[tuple[Work, Request]]:
+        for work in works:
+            if request := go_on(partial(next, work)):
+                yield work, request
+            if errors:
+                return
+
+    for (work, _), answer in overlap(lambda one: one[1](), begun()):
+        if error := answer.exception():
+            more = go_on(partial(work.throw, error))
+        else:
+            more = go_on(partial(work.send, answer.result()))
+        assert more is None, "one request at most"
+    if errors:
+        raise errors[0]
 
 
 def _asked(ask: Callable[[Item], Answer], item: Item) -> Future[Answer]:

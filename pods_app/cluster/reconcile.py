@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from pods_app.cluster.connection import cluster, surroundings
 from pods_app.cluster.decisions import Act, Decision, Object, Row, Wish
 from pods_app.cluster.errors import Changed, ClusterError, NameTaken, Unreachable
 from pods_app.cluster.hosting import create_once, manifest_of, note
+from pods_app.cluster.overlap import Work, carry_out
 from pods_app.models import ManagedPod, Pool
 from pods_app.notify import notify_controller
 from pods_app.reconcile import RECONCILE, Change
@@ -97,7 +99,8 @@ class _Round:
         self._pool, self._api, self._around, self._dry_run = pool, api, around, dry_run
         self._scaling = scaling if pool.kind == PoolKind.KUBERNETES else None
         self._trouble = ""
-        self._acts: dict[Act, Callable[[Decision], object]] = {
+        # Those that ask the cluster are generators, so that their requests overlap.
+        self._acts: dict[Act, Callable[[Decision], Work | None]] = {
             Act.ENTER: self._enter,
             Act.MAKE: self._make,
             Act.NOTE: self._note,
@@ -119,8 +122,7 @@ class _Round:
             self._pool.name, self._wish(), rows, facts.over(rows, objects), objects
         )
         if not self._dry_run:
-            for decision in found:
-                self._act(decision)
+            carry_out(self._act(decision) for decision in found)
         _tell(self._pool, self._trouble, self._dry_run)
         return [Change(self._pool.name, one.name, one.act, one.reason) for one in found]
 
@@ -140,9 +142,11 @@ class _Round:
             pause=facts.pause_of(self._pool),
         )
 
-    def _act(self, decision: Decision) -> None:
+    def _act(self, decision: Decision) -> Work:
         try:
-            self._acts.get(decision.act, _leave)(decision)
+            work = self._acts.get(decision.act, _leave)(decision)
+            if work is not None:
+                yield from work
         except Unreachable as error:
             _tell(self._pool, error.detail, self._dry_run)
             raise
@@ -155,7 +159,7 @@ class _Round:
 
     # --- what is done ---------------------------------------------------------------------
 
-    def _enter(self, decision: Decision) -> None:
+    def _enter(self, decision: Decision) -> Work:
         pod = ManagedPod(
             pool=self._pool,
             pod_name=decision.name,
@@ -168,12 +172,12 @@ class _Round:
                 add_slots(pod, self._pool.slots_per_pod)
         except IntegrityError:
             return  # somebody else entered it at this moment
-        self._launch(pod)
+        yield from self._launch(pod)
 
-    def _make(self, decision: Decision) -> None:
-        self._launch(_pod(decision))
+    def _make(self, decision: Decision) -> Work:
+        return self._launch(_pod(decision))
 
-    def _launch(self, pod: ManagedPod) -> None:
+    def _launch(self, pod: ManagedPod) -> Work:
         """Ask the cluster for the pod; of many callers one does."""
         claimed = (
             ManagedPod.objects.filter(
@@ -186,7 +190,7 @@ class _Round:
             return
         manifest = manifest_of(self._pool, self._around, name=pod.pod_name, row_id=str(pod.pk))
         try:
-            made = create_once(self._api, manifest, str(pod.pk))
+            made = yield partial(create_once, self._api, manifest, str(pod.pk))
         except NameTaken as error:
             pod_is_gone(pod.pk, actor=RECONCILE, cause=error.detail)
             return
@@ -200,13 +204,13 @@ class _Round:
             data={"pod": pod.pod_name, "pool": self._pool.name, "uid": pod.pod_uid},
         )
 
-    def _note(self, decision: Decision) -> None:
+    def _note(self, decision: Decision) -> Work:
         pod = _pod(decision)
-        found = self._api.get_pod(pod.pod_name)
+        found = yield partial(self._api.get_pod, pod.pod_name)
         if found is not None and found["metadata"]["uid"] == _object(decision).uid:
             note(pod, found)
 
-    def _adopt(self, decision: Decision) -> None:
+    def _adopt(self, decision: Decision) -> Work:
         """Enter an object whose row was lost, as after a restore; its agent registers again."""
         found = _object(decision)
         pod = ManagedPod(
@@ -228,7 +232,8 @@ class _Round:
             return
         # From now on its annotation leads to the row.
         labels, annotations = names.busy_marks(found.busy)
-        self._api.mark_pod(
+        yield partial(
+            self._api.mark_pod,
             found.name,
             uid=found.uid,
             labels=labels,
@@ -239,29 +244,31 @@ class _Round:
         if pod_is_gone(_row(decision).id, actor=RECONCILE, cause=decision.reason[:250]):
             notify_controller()
 
-    def _clean(self, decision: Decision) -> None:
+    def _clean(self, decision: Decision) -> Work:
         found = _object(decision)
-        self._api.delete_pod(found.name, uid=found.uid, resource_version=found.version)
+        yield partial(
+            self._api.delete_pod, found.name, uid=found.uid, resource_version=found.version
+        )
 
-    def _delete(self, decision: Decision) -> None:
+    def _delete(self, decision: Decision) -> Work:
         """Remove it at once; the next pass finds it gone, and its work is returned then."""
         found = _object(decision)
-        self._api.delete_pod(found.name, uid=found.uid, grace=0)
+        yield partial(self._api.delete_pod, found.name, uid=found.uid, grace=0)
         notify_controller()
 
-    def _retire(self, decision: Decision) -> None:
+    def _retire(self, decision: Decision) -> Work | None:
         row = _row(decision)
         if not drain_if_free(row.id, actor=RECONCILE, reason=decision.reason):
-            return
+            return None
         if decision.object is None:
             pod_is_gone(row.id, actor=RECONCILE, cause=decision.reason)
-        else:
-            self._clean(decision)
+            return None
+        return self._clean(decision)
 
     def _drain(self, decision: Decision) -> None:
         drain_pod(actor=RECONCILE, pod_id=_row(decision).id, reason=decision.reason)
 
-    def _undrain(self, decision: Decision) -> None:
+    def _undrain(self, decision: Decision) -> Work:
         """Bring back a pod that was too many, unless another pass ends it at this moment.
 
         That pass has drained it and may be about to delete the object it has seen: once the
@@ -271,16 +278,20 @@ class _Round:
         if not begin_return(row.id):
             return
         mark = {names.RETURN: uuid4().hex}
-        marked = self._api.mark_pod(found.name, uid=found.uid, labels={}, annotations=mark)
+        marked = yield partial(
+            self._api.mark_pod, found.name, uid=found.uid, labels={}, annotations=mark
+        )
         if marked is not None and "deletionTimestamp" not in marked["metadata"]:
             end_return(row.id, actor=RECONCILE)
         elif marked is not None:
             drain_pod(actor=RECONCILE, pod_id=row.id, reason=ENDED_THERE)
 
-    def _mark(self, decision: Decision) -> None:
+    def _mark(self, decision: Decision) -> Work:
         labels, annotations = names.busy_marks(_row(decision).occupied > 0)
         found = _object(decision)
-        self._api.mark_pod(found.name, uid=found.uid, labels=labels, annotations=annotations)
+        yield partial(
+            self._api.mark_pod, found.name, uid=found.uid, labels=labels, annotations=annotations
+        )
 
     def _explain(self, decision: Decision) -> None:
         row = _row(decision)

@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 
 import pytest
+from django.db import connection
 
 from pods_app import leases, queue
 from pods_app.cluster import reconcile
@@ -270,6 +271,7 @@ def watched(monkeypatch):
         done = delete_pod(self, name, uid=uid, **options)
         if done and occupied().filter(pod__pod_uid=uid).exists():
             busy.append(name)
+        connection.close()  # of a thread that asks the cluster, and has no use for another
         return done
 
     monkeypatch.setattr(Cluster, "delete_pod", deleted)

@@ -18,6 +18,7 @@ from pods_app.freeze.checks import (
     GRACE_SECONDS_MAX,
     LEAD_MINUTES_MAX,
     Days,
+    check_not_over,
 )
 from pods_app.freeze.services import begins_soon, database_now, drafted, exceptions_of
 from pods_app.freeze.state import span_words
@@ -70,6 +71,11 @@ class WindowForm(OperationForm):
     last_day = forms.DateField(
         label="Last day", required=False, widget=forms.DateInput(attrs={"type": "date"})
     )
+    until = forms.DateField(
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text="The last day on which it starts. Empty: it goes on.",
+    )
     exceptions = forms.CharField(
         label="Not on",
         required=False,
@@ -118,6 +124,7 @@ class WindowForm(OperationForm):
         try:
             row, rule = drafted(self.values(data), self.chosen_pools(data))
             now = database_now()
+            check_not_over(rule, now)
             soon = row.enabled and begins_soon(rule, now)
             coming = upcoming(rule, now, 5)
         except InvalidInput as refusal:
@@ -173,6 +180,7 @@ class WindowForm(OperationForm):
                 **found,
                 "weekdays": data["weekdays"],
                 "days_later": data["days_later"],
+                "until": data["until"],
                 "exceptions": _ranges(data["exceptions"]),
                 "first_day": None,
                 "last_day": None,
@@ -181,6 +189,7 @@ class WindowForm(OperationForm):
             **found,
             "weekdays": [],
             "days_later": 0,
+            "until": None,
             "exceptions": [],
             "first_day": data["first_day"],
             "last_day": data["last_day"],
@@ -207,9 +216,9 @@ def _ranges(text: str) -> list[Days]:
 def initial_of(row: FreezeWindow) -> dict[str, Any]:
     """Return a stored window as the form shows it."""
     plain = ("name", "reason", "all_pools", "enabled", "time_zone", "start_time", "end_time")
-    more = ("weekdays", "days_later", "first_day", "last_day", "lead_minutes", "grace_seconds")
+    days = ("weekdays", "days_later", "first_day", "last_day", "until")
     return {
-        **{name: getattr(row, name) for name in (*plain, *more)},
+        **{name: getattr(row, name) for name in (*plain, *days, "lead_minutes", "grace_seconds")},
         "pools": list(row.pools.all()),
         "repeats": _WEEKLY if row.weekdays else _ONCE,
         "exceptions": "\n".join(map(str, exceptions_of(row))),

@@ -81,6 +81,7 @@ class FreezeWindowSerializer(serializers.ModelSerializer[FreezeWindow]):
             "days_later",
             "first_day",
             "last_day",
+            "until",
             "exceptions",
             "lead_minutes",
             "grace_seconds",
@@ -155,6 +156,11 @@ class FreezeWindowInput(Input):
     )
     first_day = serializers.DateField(required=False, allow_null=True)
     last_day = serializers.DateField(required=False, allow_null=True)
+    until = serializers.DateField(
+        required=False,
+        allow_null=True,
+        help_text="Weekly: the last day on which it starts, in its zone.",
+    )
     exceptions = serializers.ListField(child=DaysInput(), required=False, max_length=200)
     lead_minutes = serializers.IntegerField(min_value=0, max_value=LEAD_MINUTES_MAX, required=False)
     grace_seconds = serializers.IntegerField(

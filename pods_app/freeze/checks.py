@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import available_timezones
 
-from pods_app.freeze.windows import is_zone
+from pods_app.freeze.windows import Window, is_zone, occurrences, upcoming
 from tasks_app.exceptions import InvalidInput
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -50,7 +50,7 @@ def check_times(values: Mapping[str, Any]) -> None:
         raise InvalidInput("Use 0 (Monday) to 6 (Sunday).", field="weekdays")
     if len(set(values["weekdays"])) != len(values["weekdays"]):
         raise InvalidInput("Name each day once.", field="weekdays")
-    for name in ("first_day", "last_day"):
+    for name in ("first_day", "last_day", "until"):
         _check_day(values[name], name)
     if values["weekdays"]:
         _check_weekly(values)
@@ -78,7 +78,10 @@ def _check_day(day: date | None, name: str) -> None:
 def _check_weekly(values: Mapping[str, Any]) -> None:
     start, end, later = values["start_time"], values["end_time"], values["days_later"]
     if values["last_day"] is not None:
-        raise InvalidInput("Only a one-off has a last day.", field="last_day")
+        raise InvalidInput(
+            "Only a one-off has a last day; say until which day a weekly one starts.",
+            field="last_day",
+        )
     if end is None:
         raise InvalidInput("Say when it ends.", field="end_time")
     if not 0 <= later <= DAYS_LATER_MAX:
@@ -93,6 +96,8 @@ def _check_weekly(values: Mapping[str, Any]) -> None:
 def _check_once(values: Mapping[str, Any]) -> None:
     if values["days_later"]:
         raise InvalidInput("A one-off has a last day instead.", field="days_later")
+    if values["until"] is not None:
+        raise InvalidInput("A one-off does not repeat; give its last day instead.", field="until")
     if values["exceptions"]:
         raise InvalidInput("Only weekly windows have exceptions.", field="exceptions")
     first, last, end = values["first_day"], values["last_day"], values["end_time"]
@@ -161,11 +166,19 @@ def check_reason(reason: str, field: str = "reason") -> str:
     return reason
 
 
-def check_not_over(ends: datetime | None, now: datetime) -> None:
-    """Refuse a one-off that would never be in force.
+def check_not_over(rule: Window, now: datetime) -> None:
+    """Refuse a window that is not in force, and will not be, because of its last day.
 
     Raises:
         InvalidInput.
     """
-    if ends is not None and ends <= now:
-        raise InvalidInput("It is over already; use a later end.", field="last_day")
+    if not rule.weekdays:
+        if not upcoming(rule, now, 1):
+            raise InvalidInput("It is over already; use a later end.", field="last_day")
+    elif rule.until is not None:
+        beyond = datetime.combine(rule.until, time(), UTC) + timedelta(days=2)
+        if next(occurrences(rule, now, beyond), None) is None:
+            raise InvalidInput(
+                f"It does not start again until {rule.until}; use a later day, or none.",
+                field="until",
+            )

@@ -41,6 +41,7 @@ _COLUMNS = (
     "days_later",
     "first_day",
     "last_day",
+    "until",
     "exceptions",
     "lead_minutes",
     "grace_seconds",
@@ -53,6 +54,7 @@ _DEFAULTS: dict[str, Any] = {
     "days_later": 0,
     "first_day": None,
     "last_day": None,
+    "until": None,
     "exceptions": [],
     "lead_minutes": 15,
     "grace_seconds": 120,
@@ -158,9 +160,7 @@ def _saved(
 ) -> FreezeWindow:
     with transaction.atomic():
         now = database_now()
-        if row.first_day is not None:
-            coming = upcoming(rule, now, 1)
-            check_not_over(None if coming else now, now)
+        check_not_over(rule, now)
         if row.enabled and begins_soon(rule, now) and confirm != row.name:
             raise InvalidInput(
                 "It begins within its lead time, and ends what runs then. If that is meant, "

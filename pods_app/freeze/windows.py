@@ -31,6 +31,7 @@ class Window:
         weekdays: 0 is Monday; on these days of its zone it starts. Empty: it is a one-off that
             starts on ``first_day`` and ends on ``last_day`` (None: when a person ends it).
         days_later: how many days after its start a weekly one ends.
+        until: the last day of its zone on which a weekly one starts; None: it goes on.
         exceptions: days, first and last, on which it does not start.
         adjusted_start: the start of the one occurrence that a person ended early or extended;
             ``adjusted_end`` is its end.
@@ -46,6 +47,7 @@ class Window:
     days_later: int = 0
     first_day: date | None = None
     last_day: date | None = None
+    until: date | None = None
     exceptions: tuple[tuple[date, date], ...] = ()
     lead: timedelta = timedelta()
     grace: timedelta = timedelta()
@@ -150,6 +152,8 @@ def occurrences(window: Window, since: datetime, until: datetime) -> Iterator[In
     reach = window.days_later + 1
     day = _clamped(since.astimezone(zone).date() - reach * _DAY)
     last = _clamped(until.astimezone(zone).date() + _DAY)
+    if window.until is not None:
+        last = min(last, window.until)
     extended = _extended(window, zone)
     if (
         extended is not None

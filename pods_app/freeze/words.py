@@ -25,7 +25,11 @@ def days_words(row: FreezeWindow) -> str:
     """Return on which days a window starts."""
     if row.first_day is not None:
         return f"once on {row.first_day}"
-    days = sorted(row.weekdays)
+    words = _weekdays_words(sorted(row.weekdays))
+    return words if row.until is None else f"{words} until {row.until}"
+
+
+def _weekdays_words(days: list[int]) -> str:
     if len(days) == 7:
         return "every day"
     if days == _WORKDAYS:

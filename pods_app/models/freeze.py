@@ -39,6 +39,11 @@ class FreezeWindow(Identified):
     last_day = models.DateField(
         null=True, blank=True, help_text="One-off: the day it ends; empty: when a person ends it"
     )
+    until = models.DateField(
+        null=True,
+        blank=True,
+        help_text="Weekly: the last day on which it starts; empty: it goes on",
+    )
     exceptions = ArrayField(
         DateRangeField(), default=list, blank=True, help_text="Days on which it does not start"
     )
@@ -66,7 +71,7 @@ class FreezeWindow(Identified):
             models.CheckConstraint(
                 condition=(
                     Q(weekdays__len__gt=0, first_day=None, last_day=None, end_time__isnull=False)
-                    | Q(weekdays=[], first_day__isnull=False, days_later=0)
+                    | Q(weekdays=[], first_day__isnull=False, days_later=0, until=None)
                 ),
                 name="freeze_weekly_or_once",
             ),

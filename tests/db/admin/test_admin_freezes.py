@@ -97,9 +97,26 @@ def test_one_that_begins_soon_needs_its_name_typed(showcase: Showcase, browse: A
     assert "until somebody ends it" in page(client, FreezeWindow.objects.get())
 
 
+def test_the_preview_ends_with_the_last_day(showcase: Showcase, browse: Any) -> None:
+    client, until = browse(showcase.admin), f"{now() + timedelta(days=11):%Y-%m-%d}"
+    html = client.post(ADD, form(until=until), headers=DIALOG).content.decode()
+    assert len(re.findall(r"\d E[SD]T<", html)) == 2
+    saved = client.post(ADD, form(until=until, previewed=previewed(html)), headers=DIALOG)
+    assert saved.status_code == 200
+    row = FreezeWindow.objects.get()
+    assert f" until {until}, 22:00" in page(client, row)
+    html = client.get(url(row, "settings"), headers=DIALOG).content.decode()
+    assert f'value="{until}"' in html
+    once = form(repeats="once", first_day=until, end_time="", until=until)
+    again = client.post(ADD, once, headers=DIALOG).content.decode()
+    client.post(ADD, {**once, "previewed": previewed(again)}, headers=DIALOG)
+    assert FreezeWindow.objects.get(weekdays=[]).until is None, "the form hides it"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"until": "2020-01-01"}, "use a later day, or none"),
         ({"days_later": "0"}, "before it starts at 22:00"),
         ({"weekdays": []}, "Choose the days"),
         ({"exceptions": "Christmas"}, "neither a day such as"),

@@ -43,8 +43,11 @@ def test_windows_are_created_read_changed_and_deleted(admin, pool):
             "all_pools": False,
             "pools": ["main"],
             "exceptions": [{"first": "2030-12-24", "last": "2030-12-26"}],
+            "until": f"{now() + timedelta(days=11):%Y-%m-%d}",
         },
     ).json()
+    assert len(changed["next_occurrences"]) == 2, "it ends before the third"
+    assert admin.patch(address, {"until": None}).json()["until"] is None
     assert (changed["pools"], changed["name"]) == (["main"], "nightly")
     assert changed["exceptions"] == [{"first": "2030-12-24", "last": "2030-12-26"}]
     assert [one["id"] for one in admin.get(WINDOWS).json()["results"]] == [row["id"]]
@@ -77,6 +80,8 @@ def far_day():
         ({"start_time": "25:00"}, "start_time", ""),
         ({"start_time": 5}, "start_time", ""),
         ({"weekdays": [7]}, "weekdays", ""),
+        ({"until": "2020-01-01"}, "until", "use a later day, or none"),
+        ({"until": "2030-02-30"}, "until", ""),
         ({"what": 1}, "what", "no such field"),
     ],
 )

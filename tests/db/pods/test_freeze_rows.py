@@ -27,7 +27,15 @@ def create(**fields):
     )
 
 
-@pytest.mark.parametrize("fields", [WEEKLY, ONCE, {**ONCE, "last_day": None, "end_time": None}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        WEEKLY,
+        {**WEEKLY, "until": date(2025, 6, 2)},
+        ONCE,
+        {**ONCE, "last_day": None, "end_time": None},
+    ],
+)
 def test_sound_windows_are_stored(fields):
     exceptions = [(date(2025, 12, 24), date(2025, 12, 27))]
     row = create(**fields, exceptions=exceptions)
@@ -51,6 +59,7 @@ def test_sound_windows_are_stored(fields):
         {**ONCE, "last_day": date(2025, 6, 1)},
         {**ONCE, "last_day": None},
         {**ONCE, "days_later": 1},
+        {**ONCE, "until": date(2025, 6, 2)},
         {**WEEKLY, "reason": ""},
         {**WEEKLY, "lead_minutes": 1441},
         {**WEEKLY, "adjusted_start": datetime.fromisoformat("2025-06-02T20:00+00:00")},

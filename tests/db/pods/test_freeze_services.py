@@ -1,6 +1,6 @@
 """What people do with freezes: who may, what is refused with which words, and what is audited."""
 
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
@@ -16,6 +16,8 @@ from pods_app.freeze.services import (
     end_early,
     extend,
 )
+from pods_app.freeze.stored import read
+from pods_app.freeze.words import days_words
 from pods_app.models import FreezeWindow
 from tasks_app.actors import Actor
 from tasks_app.exceptions import Conflict, InvalidInput, NotFound, NotPermitted
@@ -101,7 +103,9 @@ def make_project():
         ({"weekdays": [1, 1]}, "weekdays", "once"),
         ({"weekdays": []}, "first_day", "either"),
         ({"first_day": date(2030, 1, 1)}, "weekdays", "either"),
-        ({"last_day": date(2030, 1, 1)}, "last_day", "Only a one-off"),
+        ({"last_day": date(2030, 1, 1)}, "last_day", "until which day a weekly one starts"),
+        ({"until": date(2020, 1, 1)}, "until", "start again until 2020-01-01; use a later day"),
+        ({"until": date(2200, 1, 1)}, "until", "2199"),
         ({"all_pools": False}, "pools", "either some pools or all"),
         ({"reason": " "}, "reason", "Say why"),
         ({"name": " "}, "name", "Give it a name"),
@@ -122,6 +126,7 @@ def make_project():
         (once(date(2030, 1, 2), last_day=date(2030, 1, 2)), "end_time", "later last day"),
         (once(date(2030, 1, 2), last_day=None), "last_day", "neither if a person ends it"),
         (once(date(2030, 1, 2), days_later=1), "days_later", "last day instead"),
+        (once(date(2030, 1, 2), until=date(2030, 2, 1)), "until", "does not repeat"),
         (once(date(2020, 1, 2)), "last_day", "over already"),
         (once(date(1999, 1, 2)), "first_day", "2000"),
     ],
@@ -134,6 +139,22 @@ def test_bad_windows_are_refused_with_field_and_remedy(admin, fields, field, wor
         create_window(actor=admin, **{**WEEKLY, **usual, **fields})
     assert refusal.value.field == field
     assert not FreezeWindow.objects.exists()
+
+
+def test_a_weekly_window_ends_with_its_last_day(admin, pool):
+    far = now().date() + timedelta(days=3)
+    with pytest.raises(InvalidInput, match="start again until") as refused:
+        weekly(admin, until=far - timedelta(days=1))
+    assert refused.value.field == "until", "none of its weekdays is left until then"
+    row = weekly(admin, until=far, time_zone="UTC")
+    assert days_words(row).endswith(f" until {far}")
+    schedules = read([pool.pk])
+    noon = datetime.combine(far, time(12), UTC)
+    for weeks, state in ((0, "frozen"), (1, "open")):
+        night = noon + timedelta(days=7 * weeks, hours=12)
+        assert schedules.state(pool.pk, night).state == state
+    row = change_window(actor=admin, window=row, until=None)
+    assert read([pool.pk]).state(pool.pk, noon + timedelta(days=7, hours=12)).state == "frozen"
 
 
 def test_what_is_in_force_soon_is_confirmed_by_its_name(admin, pool):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pods_app.freeze.state import MERGE, Freeze, Override, State, moment_words, span_words, state_at
-from pods_app.freeze.windows import UnreadableWindow, Window, is_zone, occurrences, upcoming
+from pods_app.freeze.state import MERGE, Freeze, Override, State, state_at
+from pods_app.freeze.windows import UnreadableWindow, is_zone, occurrences, upcoming
+from tests.support.freeze_rules import moment, window
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 #: Days around which clocks change; nothing changes in India.
@@ -21,25 +22,6 @@ CHANGES = {
 }
 #: What the oracle looks at, in days around the change.
 BEFORE, AFTER = 10, 9
-
-
-def window(zone="Europe/Berlin", **fields):
-    usual = {
-        "id": 1,
-        "name": "nightly",
-        "reason": "quiet",
-        "zone": zone,
-        "weekdays": frozenset(range(7)),
-        "start": time(22),
-        "end": time(6),
-        "days_later": 1,
-    }
-    return Window(**{**usual, **fields})
-
-
-def moment(zone, text):
-    """A wall clock time that exists once."""
-    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
 # --- the oracle ---------------------------------------------------------------------------
@@ -80,6 +62,8 @@ def oracle(rules, base):
                 continue
             if any(first <= day <= last for first, last in rule.exceptions):
                 continue
+            if rule.until is not None and day > rule.until:
+                continue
             begins, ends = oracle_interval(rule, walk, day)
             frozen.update(begins + n * MINUTE for n in range((ends - begins) // MINUTE))
     gap = []
@@ -116,6 +100,7 @@ def rules(draw, zone, base):
         end=end,
         days_later=later,
         weekdays=frozenset(days),
+        until=draw(st.one_of(st.none(), st.integers(-3, 3).map(lambda n: base + n * DAY))),
         exceptions=tuple((base + n * DAY, base + n * DAY) for n in skipped),
         lead=timedelta(minutes=draw(st.sampled_from([0, 0, 15, 60]))),
     )
@@ -349,30 +334,21 @@ def test_the_next_occurrences_skip_exceptions_and_begin_with_the_present_one():
     assert upcoming(once(), now, 5) == [*occurrences(once(), now, now + 365 * DAY)]
 
 
-def test_times_in_words_name_the_zone():
-    assert moment_words(datetime(2025, 12, 1, 5, tzinfo=UTC), "Europe/Berlin") == (
-        "06:00 CET on Mon 1 Dec 2025"
-    )
-    assert "UTC+05:45" in moment_words(datetime(2025, 12, 1, 5, tzinfo=UTC), "Asia/Kathmandu")
-    assert moment_words(datetime(2025, 1, 1, tzinfo=UTC), "Australia/Lord_Howe").startswith(
-        "11:00 UTC+11 on"
-    )
-    assert Freeze(State.OPEN).reason == "Open"
+def test_the_last_day_is_one_of_its_zone_and_its_night_is_whole():
+    """At 2:00 in India it is the day before in UTC."""
+    rule = window("Asia/Kolkata", start=time(2), end=time(3), days_later=0, until=date(2025, 6, 4))
+    now = datetime(2025, 6, 1, 12, tzinfo=UTC)
+    starts = [f"{one.start:%m-%dT%H:%M}" for one in upcoming(rule, now, 5)]
+    assert starts == ["06-01T20:30", "06-02T20:30", "06-03T20:30"]
+    night = window("Asia/Kolkata", until=date(2025, 6, 4))
+    end = moment(rule.zone, "2025-06-05T06:00")
+    assert state_at(end - MINUTE, [night]).until == end
+    assert state_at(end, [night], look_ahead=30 * DAY) == Freeze(State.OPEN)
+    assert upcoming(night, end, 5) == []
 
 
-@pytest.mark.parametrize(
-    ("now", "zone", "words"),
-    [
-        ("2025-06-02T22:00", "Europe/Berlin", "Mon 2 Jun 2025, 22:00 – Tue 3 Jun, 06:00 CEST"),
-        ("2025-06-02T22:00", "UTC", "Mon 2 Jun 2025, 20:00 – Tue 3 Jun, 04:00 UTC"),
-        (
-            "2025-10-25T22:00",
-            "Europe/Berlin",
-            "Sat 25 Oct 2025, 22:00 CEST – Sun 26 Oct, 06:00 CET",
-        ),
-        ("2025-06-02T22:00", "Asia/Kathmandu", "Tue 3 Jun 2025, 01:45 – 09:45 UTC+05:45"),
-    ],
-)
-def test_an_interval_in_words(now, zone, words):
-    (interval,) = upcoming(window(), moment("Europe/Berlin", now), 1)
-    assert span_words(interval, zone) == words
+def test_the_last_occurrence_may_be_extended_beyond_the_last_day():
+    start = moment("Europe/Berlin", "2025-06-02T22:00")
+    rule = window(until=date(2025, 6, 2), adjusted_start=start, adjusted_end=start + 9 * DAY)
+    assert state_at(start + 8 * DAY, [rule]).until == start + 9 * DAY
+    assert state_at(start + 9 * DAY, [rule]).state == State.OPEN

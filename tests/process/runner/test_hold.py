@@ -177,6 +177,31 @@ def test_an_engine_that_does_not_wait_is_started_after_the_permit(
     assert lines(counter) == 1 and state_server.calls.count("LOCK") == 1
 
 
+def test_where_nothing_is_held_the_providers_are_read_ahead(
+    planned: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package in the mirror, to which the directory has a link."""
+    bench, confirmed = planned()
+    package = tmp_path / "mirror"
+    package.mkdir()
+    provider = package / "terraform-provider-x"
+    provider.write_text("gigabytes")
+    linked = bench.directory.config / ".terraform/providers/registry.io/a/x/1.0.0/linux_amd64"
+    linked.parent.mkdir(parents=True)
+    linked.symlink_to(package)
+    read: list[str] = []
+
+    def advise(descriptor: int, *what: int) -> None:
+        assert what == (0, 0, os.POSIX_FADV_WILLNEED)
+        read.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    warm = warm_up(bench.run("apply", confirmed), may_hold=False)
+    assert (warm.held, warm.reason) == (None, "holding is switched off on this agent.")
+    assert read == [str(provider)]
+    assert "read ahead" in [step.name for step in bench.steps]
+
+
 def test_rejected_before_it_came_to_its_gate_it_cannot_pass_it(
     planned: MakePlan,
     state_server: HttpState,

@@ -154,6 +154,31 @@ def test_a_directory_that_is_not_what_it_was_is_told_and_not_held(
     assert lease.told(3).held and lease.told(3).restored
 
 
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_failure_says_whether_another_attempt_can_do_better(
+    make_lease: MakeLease, monkeypatch: pytest.MonkeyPatch, counter: Path, for_good: bool
+) -> None:
+    lease = make_lease()
+    lease.bench.directory.quarantine()
+    assert lease.job.plan is not None
+    if for_good:
+        only_there = lease.job.plan.model_copy(update={"bundle_stored": False})
+        lease.job = lease.job.model_copy(update={"plan": only_there})
+    else:
+
+        def fail(*_: Any) -> None:
+            raise OSError(f"no way to {SECRET}")
+
+        monkeypatch.setattr(lease.calls, "artifact", fail)
+    assert lease.warming.warm(lease.job, 0.0) == Activity.HOLDING
+    report = lease.told(1)
+    assert (report.ready, report.held, report.permanent) == (False, False, for_good)
+    assert ("plan again" if for_good else "no way to") in report.reason
+    assert SECRET not in report.reason
+    assert lease.warming.look_seconds is None, "there is nothing to look after"
+    assert lines(counter) == 0
+
+
 def test_the_oldest_is_let_go_when_memory_is_used_up(make_lease: MakeLease, counter: Path) -> None:
     memory = HoldMemory(1 << 40)
     oldest, newest = make_lease(memory), make_lease(memory)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -89,6 +90,39 @@ def check_engine(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
             id="slipway.W001",
         )
     ]
+
+
+@register()
+def check_notices(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """E008: notices of freezes could not be sent as they are set."""
+    from pods_app.freeze.notices.channels import key_of
+
+    wrong = []
+    if settings.NOTICE_EMAILS and "dummy" in settings.EMAIL_BACKEND:
+        wrong.append("Set EMAIL_URL to your mail server, or NOTICE_EMAILS to nothing.")
+    if any("@" not in address for address in settings.NOTICE_EMAILS):
+        wrong.append("Write NOTICE_EMAILS as addresses with commas between them.")
+    if any(not _is_web_address(url) for url in settings.NOTICE_WEBHOOK_URLS):
+        wrong.append("Write NOTICE_WEBHOOK_URLS as https:// addresses with commas between them.")
+    if settings.NOTICE_WEBHOOK_URLS and not settings.NOTICE_WEBHOOK_SECRETS:
+        wrong.append('Set NOTICE_WEBHOOK_SECRETS: echo "whsec_$(openssl rand -base64 32)"')
+    for number, secret in enumerate(settings.NOTICE_WEBHOOK_SECRETS, 1):
+        try:
+            key_of(secret)
+        except ValueError:
+            wrong.append(
+                f"Write entry {number} of NOTICE_WEBHOOK_SECRETS as whsec_ and base64 of 24 to 64 "
+                "random bytes."
+            )
+    return [Error(message, id="slipway.E008") for message in wrong]
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        address = urlsplit(text)
+        return address.scheme in {"https", "http"} and bool(address.hostname)
+    except ValueError:
+        return False
 
 
 @register(Tags.database)

@@ -13,6 +13,7 @@ SCHEDULES = (
     ("One pass of the controller", "pods_app.jobs.controller_pass", EVERY_MINUTE),
     ("Reconcile pods", "pods_app.jobs.reconcile_pods", EVERY_MINUTE),
     ("Check agents", "agents_app.jobs.check_agents", EVERY_MINUTE),
+    ("Tell operators of freezes", "pods_app.jobs.send_notices", EVERY_MINUTE),
     ("Clean up work directories", "pods_app.jobs.cleanup_work_directories", HOURLY),
     ("Purge what is older than its retention", "tasks_app.jobs.purge", HOURLY),
 )

@@ -50,6 +50,27 @@ SURROUNDINGS: dict[str, tuple[str, str, str]] = {
     "API_RATE": ("`1200/min`", "requests per period", "Most API requests of one person"),
     "WORKERS": ("`2`", "processes", "Jobs that one worker (`qcluster`) runs at a time"),
     "STATIC_ROOT": ("`var/static`", "path", "Where `collectstatic` puts the static files"),
+    "NOTICE_EMAILS": (
+        "empty",
+        "comma-separated addresses",
+        "Who is told of freezes by e-mail; needs EMAIL_URL",
+    ),
+    "NOTICE_WEBHOOK_URLS": (
+        "empty",
+        "comma-separated URLs",
+        "Where notices of freezes are posted; needs NOTICE_WEBHOOK_SECRETS",
+    ),
+    "NOTICE_WEBHOOK_SECRETS": (
+        "empty",
+        "comma-separated `whsec_` + base64 of 24 to 64 bytes",
+        "Sign what is posted; two while you exchange one for another",
+    ),
+    "EMAIL_URL": (
+        "`dummymail://`: nothing is sent",
+        "URL",
+        "Mail server: `smtp+tls://user:password@host:587`, `smtp+ssl://…:465` or `smtp://host:25`",
+    ),
+    "EMAIL_FROM": ("`slipway@localhost`", "address", "Sender of e-mails"),
     "LOG_LEVEL": ("`INFO`", "level", "Least important events in the log; agents read it too"),
     "DEBUG": ("`false`", "boolean", "Tracebacks in the browser; never where others can reach it"),
 }

@@ -9,6 +9,7 @@ class PodsAppConfig(AppConfig):
         from pods_app import receivers
         from pods_app.api import added_fields
         from pods_app.autoscaler.decisions import old_decisions
+        from pods_app.freeze.notices.passes import old_notices
         from pods_app.leases import lease_ended
         from pods_app.state_access import LeaseStateAccess
         from tasks_app import signals
@@ -24,3 +25,4 @@ class PodsAppConfig(AppConfig):
         lease_ended.connect(receivers.on_lease_ended)
         added_fields.register()
         retention.add_class("scaling_decisions", old_decisions)
+        retention.add_class("freeze_notices", old_notices)

@@ -3,6 +3,7 @@
 from django.conf import settings
 
 from pods_app import controller as controller_module
+from pods_app.freeze.notices import channels, passes
 from pods_app.queue import dispatch_pass
 from pods_app.reconcile import reconcile_all
 from pods_app.warmups import expire_pass, warm_pass
@@ -43,6 +44,14 @@ def reconcile_pods() -> int:
     """Bring the pools' pods in line, those in a cluster too; returns how many differences."""
     with single_flight("job: reconcile pods", _SECONDS) as mine:
         return len(reconcile_all()) if mine else 0
+
+
+def send_notices() -> int:
+    """Tell operators of freezes; returns how many messages arrived. Free without a channel."""
+    if not channels.configured():
+        return 0
+    with single_flight("job: notices", _SECONDS) as mine:
+        return passes.notice_pass() if mine else 0
 
 
 def cleanup_work_directories() -> int:

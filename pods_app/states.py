@@ -71,3 +71,18 @@ class FreezeState(TextChoices):
     CLOSING = "closing", "Closing: a freeze comes"
     FROZEN = "frozen", "Frozen"
     REOPENING = "reopening", "Reopening: pods come back"
+
+
+class NoticeKind(TextChoices):
+    """What operators are told of freezes; webhooks have the value as their type."""
+
+    CHANNEL = "channel.added", "Channel added"
+    DAY_AHEAD = "freeze.in_24_hours", "24 hours ahead"
+    HOUR_AHEAD = "freeze.in_1_hour", "1 hour ahead"
+    QUARTER_AHEAD = "freeze.in_15_minutes", "15 minutes ahead"
+    BEGAN = "freeze.began", "Freeze began"
+    ENDED = "freeze.ended", "Freeze ended"
+    INTERRUPTED = "apply.interrupted", "Apply interrupted"
+    DELAYED = "apply.delayed", "Apply delayed"
+    OVERRIDE_BEGAN = "override.began", "Override began"
+    OVERRIDE_ENDED = "override.ended", "Override ended"

@@ -226,6 +226,19 @@ Q_CLUSTER = {
     "save_limit": 500,
 }
 
+# --- Notices of freezes: to nobody unless an address is given -----------------------------------
+NOTICE_EMAILS = env.list("NOTICE_EMAILS", default=[])
+NOTICE_WEBHOOK_URLS = env.list("NOTICE_WEBHOOK_URLS", default=[])
+NOTICE_WEBHOOK_SECRETS = env.list("NOTICE_WEBHOOK_SECRETS", default=[])
+_mail = env.email_url("EMAIL_URL", default="dummymail://")
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"], _mail["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = "EMAIL_USE_TLS" in _mail, "EMAIL_USE_SSL" in _mail
+EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"] or None
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="slipway@localhost")
+
 # --- Logging: one line per event, to stderr ---------------------------------------------------
 LOGGING = {
     "version": 1,
@@ -238,5 +251,7 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # httpx notes every address that it asks, and those of webhooks are secret.
+    "loggers": {"httpx": {"level": "WARNING"}, "httpcore": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
 }

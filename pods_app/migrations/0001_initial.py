@@ -392,4 +392,43 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(('before', None), models.Q(('before', models.F('desired')), _negated=True), _connector='OR'), name='scaling_decision_changes')],
             },
         ),
+        migrations.CreateModel(
+            name='FreezeNotice',
+            fields=[
+                ('id', models.UUIDField(default=tasks_app.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                ('kind', models.CharField(choices=[('channel.added', 'Channel added'), ('freeze.in_24_hours', '24 hours ahead'), ('freeze.in_1_hour', '1 hour ahead'), ('freeze.in_15_minutes', '15 minutes ahead'), ('freeze.began', 'Freeze began'), ('freeze.ended', 'Freeze ended'), ('apply.interrupted', 'Apply interrupted'), ('apply.delayed', 'Apply delayed'), ('override.began', 'Override began'), ('override.ended', 'Override ended')], max_length=30)),
+                ('about', models.DateTimeField(help_text='The moment that it tells of')),
+                ('subject', models.CharField(max_length=200)),
+                ('text', models.TextField()),
+                ('data', models.JSONField(default=dict, help_text='The same for programs')),
+            ],
+            options={
+                'ordering': ['-id'],
+                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['channel.added', 'freeze.in_24_hours', 'freeze.in_1_hour', 'freeze.in_15_minutes', 'freeze.began', 'freeze.ended', 'apply.interrupted', 'apply.delayed', 'override.began', 'override.ended'])), name='freeze_notice_kind_known')],
+            },
+        ),
+        migrations.CreateModel(
+            name='NoticeFact',
+            fields=[
+                ('key', models.CharField(max_length=200, primary_key=True, serialize=False)),
+                ('notice', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='facts', to='pods_app.freezenotice')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='NoticeDelivery',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('channel', models.CharField(help_text='email, or webhook and a digest of its address', max_length=40)),
+                ('attempts', models.PositiveSmallIntegerField(default=0)),
+                ('next_at', models.DateTimeField(help_text='Of the next attempt; empty: it is over', null=True)),
+                ('sent_at', models.DateTimeField(null=True)),
+                ('error', models.CharField(blank=True, help_text='Of the last attempt', max_length=200)),
+                ('notice', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='pods_app.freezenotice')),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('next_at__isnull', False)), fields=['next_at'], name='notice_delivery_due')],
+                'constraints': [models.UniqueConstraint(fields=('notice', 'channel'), name='notice_once_per_channel'), models.CheckConstraint(condition=models.Q(('sent_at', None), ('next_at', None), _connector='OR'), name='notice_sent_is_over')],
+            },
+        ),
     ]

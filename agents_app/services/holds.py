@@ -53,6 +53,16 @@ def on_given_changed(sender: Any, **kwargs: Any) -> None:
     after_commit(refresh_pass)
 
 
+#: Of a lease, all that is compared: every second, for every plan that waits.
+_COMPARED = (
+    "phase",
+    "environment_digest",
+    "task__workspace__project",
+    "slot__pod__agent_id",
+    "slot__pod__pool",
+)
+
+
 def refresh_pass() -> int:
     """Have holds started again whose credentials or variables are not those of now.
 
@@ -65,7 +75,8 @@ def refresh_pass() -> int:
     leases = list(
         Lease.objects.filter(state=LeaseState.LIVE, phase__in=RESERVING)
         .exclude(environment_digest="")
-        .select_related("task__workspace", "slot__pod__pool")
+        .select_related("task__workspace", "slot__pod")
+        .only(*_COMPARED)
     )
     if not leases:
         return 0
@@ -80,7 +91,7 @@ def refresh_pass() -> int:
 def _present(leases: Collection[Lease]) -> dict[UUID, str]:
     versions = given_versions([lease.task for lease in leases])
     of_project = credentials_of({lease.task.workspace.project_id for lease in leases})
-    pools = {lease.slot.pod.pool_id: lease.slot.pod.pool for lease in leases}
+    pools = Pool.objects.in_bulk({lease.slot.pod.pool_id for lease in leases})
     of_pool: dict[UUID, list[PoolCredential]] = {pool_id: [] for pool_id in pools}
     for row in PoolCredential.objects.filter(pool__in=pools):
         of_pool[row.pool_id].append(row)

@@ -124,13 +124,13 @@ def test_the_comparison_takes_a_constant_number_of_queries(
     agent, task, admin, django_assert_num_queries
 ):
     agent.work()
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         refresh_pass()
     for _ in range(2):
         make_task(make_workspace())
         agent.finish_plan()
     agent.work()
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         refresh_pass()
 
 

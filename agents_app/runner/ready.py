@@ -22,7 +22,7 @@ from agents_app.runner.prepare import init, link_providers, manifest_of, unpack_
 from agents_app.runner.run import Run
 from agents_app.schema import ApplyPath, Artifact, PlanReference
 
-#: In a directory that was restored before its plan was confirmed.
+#: In a directory that was restored before its plan was confirmed: why there was no kept one.
 _WARMED_FILE = "warmed"
 #: A warm-up whose init takes longer, in seconds, failed and is tried again: gigabytes of providers
 #: over a slow line take minutes, and one that hangs would keep its slot. Nobody waits for it.
@@ -58,8 +58,10 @@ def make_ready(run: Run, home: PrivateHome, *, ahead: bool = False) -> tuple[App
         obstacle = verify_kept(run, reference)
     warmed = run.directory.path / _WARMED_FILE
     if not obstacle:
-        path = ApplyPath.WARMED if warmed.exists() else ApplyPath.KEPT
-        return path, "Its plan and every file are as they were reviewed."
+        proven = "Its plan and every file are as they were reviewed."
+        if not warmed.exists():
+            return ApplyPath.KEPT, proven
+        return ApplyPath.WARMED, f"Not from the kept directory: {warmed.read_text()} {proven}"
     quarantined = run.directory.quarantine()
     if quarantined is not None:
         obstacle += " The directory was set aside."
@@ -70,7 +72,7 @@ def make_ready(run: Run, home: PrivateHome, *, ahead: bool = False) -> tuple[App
         )
     restore(run, home, reference, init_seconds=INIT_SECONDS if ahead else None)
     if ahead:
-        warmed.touch()
+        warmed.write_text(obstacle)
         return ApplyPath.WARMED, obstacle
     return ApplyPath.NORMAL, obstacle
 

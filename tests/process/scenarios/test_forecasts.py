@@ -60,3 +60,8 @@ def test_on_another_agent(start_platform: StartPlatform, counter: Counter, path:
     assert "agent burnt" in found["why_not"][1]["sentence"], "why it is not kept"
     site.apply(task)
     assert (task.apply_path, counter.lines) == (path, ["counted"]), task.apply_path_reason
+    not_here = "The work directory is not on this agent any more."
+    assert task.apply_path_reason.startswith("Not held: "), "each faster path has its sentence"
+    if path == "warmed":
+        not_here = f"Not from the kept directory: {not_here}"
+    assert not_here in task.apply_path_reason

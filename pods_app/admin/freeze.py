@@ -22,7 +22,7 @@ from pods_app.admin.freeze_forms import (
 from pods_app.admin.pool import Operates
 from pods_app.api.visibility import visible_pools, visible_windows
 from pods_app.freeze import services
-from pods_app.freeze.state import moment_words
+from pods_app.freeze.state import moment_words, with_ticket
 from pods_app.freeze.status import impact, pools_hit, standings
 from pods_app.freeze.stored import window_of
 from pods_app.freeze.windows import Interval, UnreadableWindow, occurrences, upcoming
@@ -129,7 +129,7 @@ class FreezeWindowAdmin(SlipwayAdmin):
     operations = (EndEarly(), Extend(), ChangeWindow(), DeleteWindow())
     empty_text = "No freeze is planned. “Add” makes a window in which pools start nothing."
     list_display = ("name", "state_badge", "pools_word", "when", "zone", "next_time")
-    search_fields = ("name", "reason")
+    search_fields = ("name", "reason", "ticket")
     sortable_by = ("name",)
     ordering = ("name", "id")
     refresh_ms = 5000
@@ -169,7 +169,7 @@ class FreezeWindowAdmin(SlipwayAdmin):
         return ago(obj.coming[0].start) if obj.coming else DASH
 
     def subtitle(self, obj: FreezeWindow) -> str:
-        return obj.reason
+        return with_ticket(obj.reason, obj.ticket)
 
     def page_context(self, request: HttpRequest, obj: FreezeWindow) -> dict[str, Any]:
         now = services.database_now()
@@ -178,6 +178,7 @@ class FreezeWindowAdmin(SlipwayAdmin):
         word, tone, symbol = looks(obj, coming, now)
         return {
             "window": obj,
+            "why": self.subtitle(obj),
             "state": {"word": word, "tone": tone, "symbol": symbol},
             "when": f"{days_words(obj)}, {time_words(obj)}",
             "pools_word": pool_words(obj, visible),
@@ -242,6 +243,7 @@ def _agenda(windows: Sequence[FreezeWindow], now: Any, visible: set[Any]) -> lis
         {
             **occurrence_rows([interval])[0],
             "window": row,
+            "why": with_ticket(row.reason, row.ticket),
             "url": object_url(row),
             "pools": pool_words(row, visible),
             "now": now in interval,

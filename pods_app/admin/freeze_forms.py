@@ -17,6 +17,7 @@ from pods_app.freeze.checks import (
     DAYS_LATER_MAX,
     GRACE_SECONDS_MAX,
     LEAD_MINUTES_MAX,
+    TICKET_MAX,
     Days,
     check_not_over,
 )
@@ -31,11 +32,32 @@ from tasks_app.exceptions import InvalidInput
 _RANGE = re.compile(r"^(\d{4}-\d\d-\d\d)(?:\s*(?:to|–|\.\.)\s*(\d{4}-\d\d-\d\d))?$")
 _LATER = ["the same day", "the next day"] + [f"{n} days later" for n in range(2, 7)]
 _WEEKLY, _ONCE = "weekly", "once"
+#: What both kinds of window have, as it stands in the row.
+_PLAIN = (
+    "name",
+    "reason",
+    "ticket",
+    "all_pools",
+    "enabled",
+    "time_zone",
+    "start_time",
+    "end_time",
+    "lead_minutes",
+    "grace_seconds",
+)
+
+
+def ticket_field() -> forms.CharField:
+    """Return the field of a window's ticket."""
+    return forms.CharField(
+        max_length=TICKET_MAX, required=False, help_text="Where it was agreed upon: CHG-4711."
+    )
 
 
 class WindowForm(OperationForm):
     name = forms.CharField(max_length=100)
     reason = forms.CharField(max_length=500, help_text="For the others.")
+    ticket = ticket_field()
     all_pools = forms.BooleanField(required=False, help_text="Those to come as well.")
     pools = forms.ModelMultipleChoiceField(
         queryset=Pool.objects.all(), required=False, widget=forms.CheckboxSelectMultiple
@@ -171,8 +193,7 @@ class WindowForm(OperationForm):
         Raises:
             InvalidInput: a line of the exceptions is none.
         """
-        plain = ("name", "reason", "all_pools", "enabled", "time_zone", "start_time", "end_time")
-        found = {name: data[name] for name in (*plain, "lead_minutes", "grace_seconds")}
+        found = {name: data[name] for name in _PLAIN}
         if data["repeats"] == _WEEKLY:
             if not data["weekdays"]:
                 raise InvalidInput("Choose the days on which it starts.", field="weekdays")
@@ -215,10 +236,9 @@ def _ranges(text: str) -> list[Days]:
 
 def initial_of(row: FreezeWindow) -> dict[str, Any]:
     """Return a stored window as the form shows it."""
-    plain = ("name", "reason", "all_pools", "enabled", "time_zone", "start_time", "end_time")
     days = ("weekdays", "days_later", "first_day", "last_day", "until")
     return {
-        **{name: getattr(row, name) for name in (*plain, *days, "lead_minutes", "grace_seconds")},
+        **{name: getattr(row, name) for name in (*_PLAIN, *days)},
         "pools": list(row.pools.all()),
         "repeats": _WEEKLY if row.weekdays else _ONCE,
         "exceptions": "\n".join(map(str, exceptions_of(row))),
@@ -272,6 +292,7 @@ class OverrideForm(ReasonForm):
 
 
 class FreezeNowForm(ReasonForm):
+    ticket = ticket_field()
     confirm = forms.CharField(label="Type the pool's name")
 
     def clean_confirm(self) -> str:

@@ -10,7 +10,7 @@ from pods_app.admin.pool import Operates
 from pods_app.api.visibility import visible_pools
 from pods_app.freeze import by_hand
 from pods_app.freeze.services import database_now
-from pods_app.freeze.state import moment_words
+from pods_app.freeze.state import moment_words, with_ticket
 from pods_app.freeze.status import any_schedule, impact, standing, standings
 from pods_app.freeze.words import STATE_LOOKS
 from pods_app.models import FreezeOverride, FreezeWindow, Pool
@@ -41,7 +41,8 @@ class FreezeNow(Operates):
         return {"impact": impact([obj])}
 
     def run(self, actor: Actor, obj: Pool, data: dict[str, Any]) -> Done:
-        row = by_hand.freeze_now(actor=actor, pool=obj, reason=data["reason"])
+        why = {"reason": data["reason"], "ticket": data["ticket"]}
+        row = by_hand.freeze_now(actor=actor, pool=obj, **why)
         return Done(f"{obj.name} is frozen until somebody ends it.", object_url(row))
 
 
@@ -91,8 +92,8 @@ def _panel(pool: Pool) -> dict[str, Any]:
         "standing": now,
         "badge": badge(FreezeState(now.freeze.state).label.partition(":")[0], tone, symbol),
         "windows": [
-            {"name": one.window.name, "reason": one.window.reason, "id": one.window.id}
-            for one in now.freeze.intervals
+            {"id": one.id, "name": one.name, "why": with_ticket(one.reason, one.ticket)}
+            for one in (interval.window for interval in now.freeze.intervals)
         ],
         "overrides": _live(pool),
         "history": list(pool.freeze_transitions.all()[:_HISTORY_MAX]),

@@ -17,7 +17,13 @@ from rest_framework.response import Response
 
 from pods_app.api.visibility import visible_pools, visible_windows
 from pods_app.freeze import services as service
-from pods_app.freeze.checks import DAYS_LATER_MAX, GRACE_SECONDS_MAX, LEAD_MINUTES_MAX, Days
+from pods_app.freeze.checks import (
+    DAYS_LATER_MAX,
+    GRACE_SECONDS_MAX,
+    LEAD_MINUTES_MAX,
+    TICKET_MAX,
+    Days,
+)
 from pods_app.freeze.status import Standing, standing
 from pods_app.freeze.stored import window_of
 from pods_app.freeze.windows import UnreadableWindow, upcoming
@@ -71,6 +77,7 @@ class FreezeWindowSerializer(serializers.ModelSerializer[FreezeWindow]):
             "id",
             "name",
             "reason",
+            "ticket",
             "all_pools",
             "pools",
             "enabled",
@@ -131,6 +138,12 @@ class DaysInput(Input):
 class FreezeWindowInput(Input):
     name = serializers.CharField(max_length=100)
     reason = serializers.CharField(max_length=500)
+    ticket = serializers.CharField(
+        max_length=TICKET_MAX,
+        required=False,
+        allow_blank=True,
+        help_text="Where it was agreed upon, for example CHG-4711.",
+    )
     all_pools = serializers.BooleanField(required=False)
     pools = serializers.ListField(
         child=serializers.CharField(max_length=60),

@@ -27,7 +27,12 @@ OVERRIDE_MINUTES_MAX = 240
 
 
 def freeze_now(
-    *, actor: Actor, pool: Pool, reason: str, until: datetime | None = None
+    *,
+    actor: Actor,
+    pool: Pool,
+    reason: str,
+    ticket: str = "",
+    until: datetime | None = None,
 ) -> FreezeWindow:
     """Freeze one pool from now on, until ``until`` or until somebody ends it.
 
@@ -43,6 +48,7 @@ def freeze_now(
         confirm=name,
         name=name,
         reason=reason,
+        ticket=ticket,
         time_zone="UTC",
         first_day=now.date(),
         start_time=now.time(),

@@ -15,6 +15,7 @@ from tasks_app.exceptions import InvalidInput
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 LEAD_MINUTES_MAX, GRACE_SECONDS_MAX, DAYS_LATER_MAX = 1440, 3600, 6
+TICKET_MAX = 100
 _EXCEPTIONS_MAX = 200
 #: Days beyond are typing errors, and cannot be converted everywhere.
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)
@@ -164,6 +165,18 @@ def check_reason(reason: str, field: str = "reason") -> str:
     if len(reason) > 500:
         raise InvalidInput("At most 500 characters.", field=field)
     return reason
+
+
+def check_ticket(ticket: str) -> str:
+    """Return a ticket without surrounding spaces; it may be empty.
+
+    Raises:
+        InvalidInput: it is too long, or no single line.
+    """
+    ticket = ticket.strip()
+    if len(ticket) > TICKET_MAX or not ticket.isprintable():
+        raise InvalidInput(f"Use one line of at most {TICKET_MAX} characters.", field="ticket")
+    return ticket
 
 
 def check_not_over(rule: Window, now: datetime) -> None:

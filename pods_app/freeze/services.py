@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateRange
 
-from pods_app.freeze.checks import Days, check_not_over, check_reason, check_times
+from pods_app.freeze.checks import Days, check_not_over, check_reason, check_ticket, check_times
 from pods_app.freeze.state import moment_words
 from pods_app.freeze.stored import pools_of, window_of
 from pods_app.freeze.windows import Interval, Window, upcoming
@@ -32,6 +32,7 @@ NAME_MAX = 100
 _COLUMNS = (
     "name",
     "reason",
+    "ticket",
     "all_pools",
     "enabled",
     "time_zone",
@@ -47,6 +48,7 @@ _COLUMNS = (
     "grace_seconds",
 )
 _DEFAULTS: dict[str, Any] = {
+    "ticket": "",
     "all_pools": False,
     "enabled": True,
     "weekdays": [],
@@ -77,6 +79,7 @@ def drafted(values: dict[str, Any], pools: Collection[Pool]) -> tuple[FreezeWind
     """
     values = {**_DEFAULTS, **values}
     values["name"], values["reason"] = values["name"].strip(), check_reason(values["reason"])
+    values["ticket"] = check_ticket(values["ticket"])
     if not values["name"] or len(values["name"]) > NAME_MAX:
         raise InvalidInput(f"Give it a name of at most {NAME_MAX} characters.", field="name")
     if values["all_pools"] == bool(pools):
@@ -172,7 +175,8 @@ def _saved(
         row.save()
         row.pools.set(pools)
         names = "every pool" if row.all_pools else sorted(pool.name for pool in pools)
-        record(kind, actor=actor, cause=row.reason, data={"name": row.name, "pools": names})
+        data = {"name": row.name, "pools": names, "ticket": row.ticket}
+        record(kind, actor=actor, cause=row.reason, data=data)
         notify_controller()
     row.refresh_from_db()
     return row

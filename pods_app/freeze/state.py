@@ -57,8 +57,9 @@ class Freeze:
 
     @property
     def names(self) -> str:
-        """The windows' names, or what takes their place."""
-        return ", ".join(dict.fromkeys(one.window.name for one in self.intervals))
+        """The windows' names with their tickets; empty if it is none of a window."""
+        windows = (one.window for one in self.intervals)
+        return ", ".join(dict.fromkeys(with_ticket(one.name, one.ticket) for one in windows))
 
     @property
     def zone(self) -> str:
@@ -90,6 +91,11 @@ class Freeze:
         if self.frozen_until is None:
             return "until somebody ends it"
         return f"until {moment_words(self.frozen_until, self.zone)}"
+
+
+def with_ticket(words: str, ticket: str) -> str:
+    """Return words about a window with its ticket, if it has one: ``quarter end [CHG-4711]``."""
+    return f"{words} [{ticket}]" if ticket else words
 
 
 def moment_words(moment: datetime | None, zone: str) -> str:

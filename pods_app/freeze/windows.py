@@ -53,6 +53,7 @@ class Window:
     grace: timedelta = timedelta()
     adjusted_start: datetime | None = None
     adjusted_end: datetime | None = None
+    ticket: str = ""
 
     def __hash__(self) -> int:
         """By what differs mostly; all fields would cost more than they tell apart."""

@@ -350,6 +350,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('name', models.CharField(max_length=100)),
                 ('reason', models.CharField(max_length=500)),
+                ('ticket', models.CharField(blank=True, help_text='Where it was agreed upon', max_length=100)),
                 ('all_pools', models.BooleanField(default=False, help_text='Those to come as well')),
                 ('enabled', models.BooleanField(default=True)),
                 ('time_zone', models.CharField(help_text='IANA name, such as Europe/Berlin', max_length=64)),

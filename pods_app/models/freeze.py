@@ -20,6 +20,7 @@ class FreezeWindow(Identified):
 
     name = models.CharField(max_length=100)
     reason = models.CharField(max_length=500)
+    ticket = models.CharField(max_length=100, blank=True, help_text="Where it was agreed upon")
     all_pools = models.BooleanField(default=False, help_text="Those to come as well")
     pools = models.ManyToManyField(Pool, blank=True, related_name="freeze_windows")
     enabled = models.BooleanField(default=True)
@@ -40,9 +41,7 @@ class FreezeWindow(Identified):
         null=True, blank=True, help_text="One-off: the day it ends; empty: when a person ends it"
     )
     until = models.DateField(
-        null=True,
-        blank=True,
-        help_text="Weekly: the last day on which it starts; empty: it goes on",
+        null=True, blank=True, help_text="Weekly: the last day on which it starts; empty: no end"
     )
     exceptions = ArrayField(
         DateRangeField(), default=list, blank=True, help_text="Days on which it does not start"

@@ -23,6 +23,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("pool", help="Name of the pool")
         parser.add_argument("--reason", required=True, help="For the others.")
+        parser.add_argument("--ticket", default="", help="Where it was agreed upon: CHG-4711.")
         parser.add_argument(
             "--until", help="For example 2030-01-31T06:00+01:00; default: until `unfreeze`"
         )
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         document: dict[str, Any] = {
             "dry_run": options["dry_run"],
             "pool": pool.name,
+            "ticket": options["ticket"],
             "until": until and until.isoformat(),
             "pods": hit.pods,
             "planning": hit.planning,
@@ -50,6 +52,7 @@ class Command(BaseCommand):
                     actor=Actor.system("command"),
                     pool=pool,
                     reason=options["reason"],
+                    ticket=options["ticket"],
                     until=until,
                 )
             except SlipwayError as refusal:

@@ -78,6 +78,23 @@ def test_a_window_is_saved_after_its_preview_was_seen(showcase: Showcase, browse
     assert "nightly" in client.get(AGENDA).content.decode()
 
 
+def test_the_ticket_stands_where_the_reason_does(showcase: Showcase, browse: Any) -> None:
+    client = browse(showcase.admin)
+    html = client.post(ADD, form(ticket="CHG-4711"), headers=DIALOG).content.decode()
+    client.post(ADD, form(ticket="CHG-4711", previewed=previewed(html)), headers=DIALOG)
+    row, words = FreezeWindow.objects.get(), "backups run [CHG-4711]"
+    assert words in page(client, row) and words in client.get(AGENDA).content.decode()
+    assert 'value="CHG-4711"' in client.get(url(row, "settings"), headers=DIALOG).content.decode()
+    found = client.get(reverse("admin:pods_app_freezewindow_changelist"), {"q": "4711"})
+    assert "nightly" in found.content.decode()
+    pool = Pool.objects.order_by("name").first()
+    assert pool is not None
+    data = {"reason": "an incident", "ticket": "INC-7", "confirm": pool.name}
+    assert client.post(url(pool, "freeze"), data, headers=DIALOG).status_code == 200
+    html = page(client, pool)
+    assert "an incident [INC-7]" in html and html.count("[INC-7]).") >= 2, "panel and banner"
+
+
 def test_one_that_begins_soon_needs_its_name_typed(showcase: Showcase, browse: Any) -> None:
     client, start = browse(showcase.admin), now() + timedelta(minutes=5)
     once = form(

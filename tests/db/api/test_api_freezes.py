@@ -43,9 +43,11 @@ def test_windows_are_created_read_changed_and_deleted(admin, pool):
             "all_pools": False,
             "pools": ["main"],
             "exceptions": [{"first": "2030-12-24", "last": "2030-12-26"}],
+            "ticket": "CHG-4711",
             "until": f"{now() + timedelta(days=11):%Y-%m-%d}",
         },
     ).json()
+    assert (row["ticket"], changed["ticket"]) == ("", "CHG-4711")
     assert len(changed["next_occurrences"]) == 2, "it ends before the third"
     assert admin.patch(address, {"until": None}).json()["until"] is None
     assert (changed["pools"], changed["name"]) == (["main"], "nightly")
@@ -80,6 +82,9 @@ def far_day():
         ({"start_time": "25:00"}, "start_time", ""),
         ({"start_time": 5}, "start_time", ""),
         ({"weekdays": [7]}, "weekdays", ""),
+        ({"ticket": "x" * 101}, "ticket", "100 characters"),
+        ({"ticket": "CHG-1\nCHG-2"}, "ticket", "one line"),
+        ({"ticket": 4711}, "ticket", "a text"),
         ({"until": "2020-01-01"}, "until", "use a later day, or none"),
         ({"until": "2030-02-30"}, "until", ""),
         ({"what": 1}, "what", "no such field"),
@@ -118,8 +123,9 @@ def test_what_begins_soon_needs_its_name(admin, pool):
 def test_the_state_of_a_pool_and_of_another_time(admin, pool):
     address = f"/api/v1/pools/{pool.pk}/freeze-state/"
     assert admin.get(address).json()["state"] == "open"
-    row = window_row(pool)
+    row = window_row(pool, ticket="CHG-4711")
     state = admin.get(address).json()
+    assert "(quarter end [CHG-4711])" in state["reason"]
     assert (state["state"], state["confirmed_stopped"]) == ("frozen", False)
     follow_schedules()
     state = admin.get(address).json()

@@ -22,7 +22,8 @@ def run(capsys, *arguments):
 def test_frozen_at_once_and_until_it_is_ended(pool, capsys):
     make_pod(pool)
     task = make_task()
-    found = run(capsys, "freeze", "main", "--reason", "an incident")
+    found = run(capsys, "freeze", "main", "--reason", "an incident", "--ticket", "INC-7")
+    assert (found["ticket"], FreezeWindow.objects.get().ticket) == ("INC-7", "INC-7")
     assert (found["state"], found["planning"], found["unconfirmed"]) == ("frozen", 1, 1)
     pool.refresh_from_db()
     assert pool.frozen and Task.objects.get(pk=task.pk).status == "pending"
@@ -58,6 +59,7 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_hit(pool, capsys):
     [
         (("freeze", "none", "--reason", "r"), "there are: main"),
         (("freeze", "main", "--reason", " "), "Say why"),
+        (("freeze", "main", "--reason", "r", "--ticket", "x" * 101), "one line of at most 100"),
         (("freeze", "main", "--reason", "r", "--until", "soon"), "no time such as"),
         (("freeze", "main", "--reason", "r", "--until", "2030-01-01T00:00"), "no zone"),
         (("freeze", "main", "--reason", "r", "--until", "2020-01-01T00:00Z"), "over already"),

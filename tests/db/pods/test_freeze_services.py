@@ -50,15 +50,17 @@ def once(day, **fields):
 
 
 def test_windows_are_created_changed_and_deleted_and_it_is_written_down(admin, pool):
-    row = weekly(admin, exceptions=[Days(date(2030, 12, 24), date(2030, 12, 26))])
+    christmas = [Days(date(2030, 12, 24), date(2030, 12, 26))]
+    row = weekly(admin, exceptions=christmas, ticket=" CHG-4711 ")
     assert services.exceptions_of(row) == [Days(date(2030, 12, 24), date(2030, 12, 26))]
     row = change_window(actor=admin, window=row, lead_minutes=30, all_pools=False, pools=[pool])
     assert (row.lead_minutes, row.name, list(row.pools.all())) == (30, "nightly", [pool])
-    assert services.exceptions_of(row), "what was not named stays"
+    assert services.exceptions_of(row) and row.ticket == "CHG-4711", "what was not named stays"
     delete_window(actor=admin, window=row)
     kinds = Event.objects.filter(kind__startswith="freeze_window.").order_by("id")
     assert [event.kind.partition(".")[2] for event in kinds] == ["created", "changed", "deleted"]
     assert {event.actor for event in kinds} == {admin.name}
+    assert [event.data.get("ticket") for event in kinds] == ["CHG-4711", "CHG-4711", None]
     with pytest.raises(NotFound):
         delete_window(actor=admin, window=row)
 
@@ -109,6 +111,8 @@ def make_project():
         ({"all_pools": False}, "pools", "either some pools or all"),
         ({"reason": " "}, "reason", "Say why"),
         ({"name": " "}, "name", "Give it a name"),
+        ({"ticket": "x" * 101}, "ticket", "one line of at most 100"),
+        ({"ticket": "CHG-1\nCHG-2"}, "ticket", "one line of at most 100"),
         ({"lead_minutes": 1441}, "lead_minutes", "1440"),
         ({"grace_seconds": -1}, "grace_seconds", "3600"),
         (
@@ -221,8 +225,10 @@ def test_freezing_by_hand_lasts_until_somebody_ends_it(admin, pool):
     assert follow_schedules() == 1
     end_early(actor=admin, window=row, reason="over")
     assert follow_schedules() == 1 and refusal_of(pool) is None
-    freeze_now(actor=admin, pool=pool, reason="again", until=now() + timedelta(hours=1))
+    until = now() + timedelta(hours=1)
+    freeze_now(actor=admin, pool=pool, reason="again", ticket="INC-7", until=until)
     assert refusal_of(pool).until is not None
+    assert "[INC-7])" in refusal_of(pool).reason
 
 
 def test_an_override_needs_a_reason_and_a_short_time(admin, pool):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pods_app.freeze.state import Freeze, State, moment_words, span_words
+from pods_app.freeze.state import Freeze, State, moment_words, span_words, state_at, with_ticket
 from pods_app.freeze.windows import upcoming
 from tests.support.freeze_rules import moment, window
 
@@ -18,6 +18,13 @@ def test_times_in_words_name_the_zone():
         "11:00 UTC+11 on"
     )
     assert Freeze(State.OPEN).reason == "Open"
+
+
+def test_a_ticket_stands_with_the_name_of_its_window():
+    rules = [window(ticket="CHG-4711"), window(name="backups")]
+    found = state_at(moment("Europe/Berlin", "2025-06-02T23:00"), rules)
+    assert found.reason.endswith("(nightly [CHG-4711], backups)")
+    assert with_ticket("backups", "") == "backups"
 
 
 @pytest.mark.parametrize(

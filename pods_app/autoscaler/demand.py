@@ -12,7 +12,7 @@ from django.db.models import Count, Exists, OuterRef
 
 from pods_app import waiting
 from pods_app.autoscaler.desired import Demand, Limits, Pod, Scaling, scale
-from pods_app.cluster.decisions import STARTING_SECONDS
+from pods_app.cluster.decisions import is_late
 from pods_app.freeze.gate import Start, judge
 from pods_app.freeze.state import Freeze
 from pods_app.freeze.stored import read
@@ -76,15 +76,15 @@ def _pods(pool_ids: Collection[UUID]) -> dict[UUID, list[Pod]]:
 
 
 def _pod(row: Any) -> Pod:  # a ManagedPod with its occupancy
-    online = row.phase == PodPhase.ONLINE
     since: datetime = row.last_launch_at or row.created_at
+    age = (row.now - since).total_seconds()
     return Pod(
         name=row.pod_name,
         running=row.running,
         reserved=row.reserved,
         idle_seconds=(row.now - row.changed_at).total_seconds(),
-        online=online,
-        late=not online and (row.now - since).total_seconds() > STARTING_SECONDS,
+        online=row.phase == PodPhase.ONLINE,
+        late=is_late(row.phase, row.host, age, row.running + row.reserved),
         draining=row.draining or row.ending,
     )
 

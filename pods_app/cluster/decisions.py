@@ -47,7 +47,7 @@ class Act(StrEnum):
     UNDRAIN = "undrain"
     MARK = "mark"  # busy or not
     EXPLAIN = "explain"  # the reason on the row
-    WAIT = "wait"  # before another one is made
+    WAIT = "wait"  # before another one is made, or the same is tried again
     LEAVE = "leave"  # of somebody else
 
 
@@ -66,7 +66,7 @@ class Row:
     template: str = ""
     node: str = ""
     idle_seconds: float = 0.0  # since anything changed in its slots
-    age_seconds: float = 0.0  # since its object was asked for
+    age_seconds: float = 0.0  # since its object was asked for, or has a node
     silent_seconds: float = 0.0  # since the last heartbeat
     pause_seconds: float = 0.0  # until its object may be asked for again
 
@@ -141,6 +141,20 @@ class _Pool:
         self, act: Act, name: str, reason: str, row: Row | None = None, obj: Object | None = None
     ) -> None:
         self.decisions.append(Decision(act, name, reason, row, obj))
+
+
+def is_late(phase: str, node: str, age_seconds: float, occupied: int) -> bool:
+    """Whether a pod has missed its deadline to come online: it is no supply, and is replaced.
+
+    One that no node has room for keeps its place in the scheduler's queue, and stays supply.
+
+    Args:
+        node: that has it, as the database knows; of a local process, its machine.
+        age_seconds: since it was asked for, or has a node.
+        occupied: its slots that run or keep something.
+    """
+    waits = phase == PodPhase.STARTING and bool(node) and not occupied
+    return waits and age_seconds > STARTING_SECONDS
 
 
 def decide(
@@ -231,12 +245,9 @@ def _healthy(pool: _Pool, row: Row, obj: Object) -> bool:
         if not row.occupied and row.silent_seconds > LOST_SECONDS:
             pool.decide(Act.RETIRE, row.name, SILENT, row, obj)
         return False
-    started = obj.diagnosis.phase in {ObjectPhase.STARTING, ObjectPhase.RUNNING}
-    late = row.phase == PodPhase.STARTING and row.age_seconds > STARTING_SECONDS
-    if started and late and not row.occupied:
+    if is_late(row.phase, row.node, row.age_seconds, row.occupied):
         pool.decide(Act.RETIRE, row.name, UNSTARTED, row, obj)
         return False
-    # One that no node has room for keeps its place in the scheduler's queue.
     return True
 
 
@@ -311,12 +322,17 @@ def _surplus(supply: Sequence[Row], wish: Wish) -> list[Row]:
 
 
 def _fill(pool: _Pool, rows: Sequence[Row], supply: list[Row]) -> None:
-    """Bring back pods that were too many, and enter the missing ones."""
+    """Bring back pods that were too many, and enter the missing ones.
+
+    What hindered the making of one is told until it is made, or not wanted any more.
+    """
     if pool.wish.frozen:
         return
     for row in supply:
         if row.draining and row.reason in {TOO_MANY, RETURNING} and row.uid:
             pool.decide(Act.UNDRAIN, row.name, RETURNING, row, pool.objects[row.name])
+        elif not row.uid and row.name not in pool.objects and row.pause_seconds and row.reason:
+            pool.decide(Act.WAIT, row.name, row.reason, row)  # why the last try failed
     # How long to wait after one that has ended, the next pass knows.
     ended = any(one.act == Act.CLEAN and one.row for one in pool.decisions)
     if not pool.wish.template or ended:

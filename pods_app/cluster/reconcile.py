@@ -296,9 +296,12 @@ class _Round:
     def _explain(self, decision: Decision) -> None:
         row = _row(decision)
         node = decision.object.diagnosis.node if decision.object else row.node
+        told: dict[str, Any] = {"phase_reason": decision.reason, "host": node}
+        if node and not row.node:
+            told["last_launch_at"] = ClockTimestamp()  # only from now on can it start
         ManagedPod.objects.filter(pk=row.id, phase_reason=row.reason).exclude(
             phase=PodPhase.GONE
-        ).update(phase_reason=decision.reason, host=node)
+        ).update(**told)
 
     def _wait(self, decision: Decision) -> None:
         self._trouble = self._trouble or decision.reason

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import uuid
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 
 from pods_app import jobs
 from pods_app.cluster import names
-from pods_app.cluster.errors import Forbidden, Unreachable
-from pods_app.freeze.edges import follow_schedules
-from pods_app.models import ManagedPod, PodSlot, Pool
+from pods_app.models import ManagedPod, Pool
 from pods_app.reconcile import hosting_of, reconcile_pods
 from pods_app.services import drain_pod
-from pods_app.states import PodPhase, PoolKind, SlotStatus
+from pods_app.states import PodPhase, PoolKind
 from tasks_app.actors import Actor
 from tasks_app.models import Event
-from tests.support.factories import make_pool, make_task
-from tests.support.freezes import window_row
+from tests.support.cluster_pods import acts, occupy, online, resize, running
+from tests.support.factories import make_pool
 
 pytestmark = pytest.mark.usefixtures("slipway")
 
@@ -29,34 +26,6 @@ PERSON = Actor.system("test")
 @pytest.fixture
 def pool(db):
     return make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=1)
-
-
-def acts(pool):
-    return [f"{change.action} {change.pod}" for change in reconcile_pods(pool)]
-
-
-def resize(pool, number):
-    Pool.objects.filter(pk=pool.pk).update(min_pods=number)
-    pool.refresh_from_db()
-
-
-def online(pod):
-    """What an agent's registration does."""
-    ManagedPod.objects.filter(pk=pod.pk).update(
-        phase=PodPhase.ONLINE, phase_reason="", agent_id=str(uuid.uuid4())
-    )
-
-
-def running(space, pod):
-    found = space.pods.get_pod(pod.pod_name)
-    space.bind(found)
-    space.set_status(found, phase="Running")
-    return found
-
-
-def occupy(pod, status=SlotStatus.RESERVED):
-    slot = PodSlot.objects.filter(pod=pod).first()
-    PodSlot.objects.filter(pk=slot.pk).update(status=status, task=make_task(), task_type="plan")
 
 
 def test_a_missing_pod_is_made_and_then_all_is_well(pool, space):
@@ -144,82 +113,6 @@ def test_a_changed_object_is_not_deleted_by_an_old_look(pool, space, monkeypatch
     assert space.all_pods() == []
 
 
-def test_failed_pods_are_replaced_with_pauses(pool, space):
-    reconcile_pods(pool)
-    failed = running(space, ManagedPod.objects.get())
-    space.set_status(failed, phase="Failed", reason="Evicted", message="disk pressure")
-    assert acts(pool) == ["gone pool-0", "clean pool-0"], "a pause first"
-    gone = ManagedPod.objects.get()
-    assert (gone.phase, gone.phase_reason) == (
-        PodPhase.GONE,
-        "Its node evicted it: disk pressure",
-    )
-    assert space.all_pods() == []
-    ManagedPod.objects.update(last_launch_at="2026-01-01T00:00:00Z")
-    assert acts(pool) == ["create pool-0"]
-
-
-@pytest.mark.parametrize("how", ["too many", "freeze", "deleted by a person"])
-def test_no_pause_follows_pods_that_were_ended_on_purpose(pool, space, how):
-    """However short they lived, and however many there were."""
-    resize(pool, 3)
-    reconcile_pods(pool)
-    for pod in ManagedPod.objects.all():
-        running(space, pod)
-        online(pod)
-    if how == "freeze":
-        window = window_row(pool)
-        follow_schedules()
-        window.delete()
-        follow_schedules()
-    elif how == "too many":
-        resize(pool, 0)
-        reconcile_pods(pool)
-    else:
-        for pod in space.all_pods():
-            space.pods.delete_pod(pod["metadata"]["name"], uid=pod["metadata"]["uid"])
-        resize(pool, 0)
-        reconcile_pods(pool)
-    for pod in space.all_pods():
-        space.remove(pod)
-    resize(pool, 0)
-    reconcile_pods(pool)
-    assert not ManagedPod.objects.exclude(phase=PodPhase.GONE).exists()
-    resize(pool, 3)
-    assert acts(pool) == ["create pool-0", "create pool-1", "create pool-2"]
-
-
-def test_the_reason_why_a_pod_waits_is_shown(pool, space):
-    reconcile_pods(pool)
-    (made,) = space.all_pods()
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": "0/1 nodes are available: 1 Insufficient memory.",
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
-    }
-    space.set_status(made, conditions=[condition])
-    reconcile_pods(pool)
-    assert "Insufficient memory" in ManagedPod.objects.get().phase_reason
-
-
-def test_a_quota_is_told_on_pool_and_pod_and_tried_again_later(pool, space):
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
-    made = space.apply({**quota, "spec": {"hard": {"pods": "0"}}})
-    space.set_status(made, hard={"pods": "0"}, used={"pods": "0"})
-    assert acts(pool) == ["create pool-0"]
-    pool.refresh_from_db()
-    assert "quota is used up" in pool.trouble
-    assert "quota is used up" in ManagedPod.objects.get().phase_reason
-    assert acts(pool) == [], "not at once"
-    space.set_status(made, hard={"pods": "9"}, used={"pods": "0"})
-    ManagedPod.objects.update(last_launch_at="2026-01-01T00:00:00Z")
-    assert acts(pool) == ["make pool-0"]
-    pool.refresh_from_db()
-    assert pool.trouble == ""
-
-
 def test_a_changed_template_replaces_idle_pods_one_by_one(pool, space):
     resize(pool, 3)
     reconcile_pods(pool)
@@ -256,18 +149,6 @@ def test_a_pod_that_no_node_takes_is_replaced_when_the_template_changes(pool, sp
     assert made["metadata"]["labels"]["version"] == "two"
 
 
-def test_a_template_that_cannot_be_used_stops_nothing_else(pool, space):
-    reconcile_pods(pool)
-    online(ManagedPod.objects.get())
-    resize(pool, 2)
-    pool.pod_template = "spec: {restartPolicy: Always}"
-    pool.save()
-    reconcile_pods(pool)
-    pool.refresh_from_db()
-    assert "spec.restartPolicy" in pool.trouble
-    assert len(space.all_pods()) == 1
-
-
 def test_after_a_restored_database_pods_are_adopted(pool, space):
     reconcile_pods(pool)
     (made,) = space.all_pods()
@@ -293,22 +174,6 @@ def test_another_installations_pods_are_left_alone(pool, space):
     present = {pod["metadata"]["name"]: pod for pod in space.all_pods()}
     assert "deletionTimestamp" not in present["pool-0"]["metadata"]
     assert ManagedPod.objects.exclude(phase=PodPhase.GONE).get().pod_name == "pool-1"
-
-
-def test_a_stuck_pod_is_shown_and_not_forced(pool, space, monkeypatch):
-    from pods_app.cluster import diagnosis
-
-    monkeypatch.setattr(diagnosis, "OVERDUE_SECONDS", -7200)
-    reconcile_pods(pool)
-    pod = ManagedPod.objects.get()
-    running(space, pod)
-    online(pod)
-    assert hosting_of(pod).delete(pod)
-    reconcile_pods(pool)
-    pod.refresh_from_db()
-    assert "has not confirmed" in pod.phase_reason
-    assert pod.draining
-    assert len(space.all_pods()) == 2, "replaced, and still there"
 
 
 def test_a_pod_drained_by_a_person_is_replaced_and_stays(pool, space):
@@ -344,33 +209,6 @@ def test_a_pod_whose_creation_is_not_noted_yet_is_killed_too(pool, space):
     pod = ManagedPod.objects.get()
     assert hosting_of(pod).kill(pod)
     assert space.all_pods() == []
-
-
-def test_a_missing_right_is_told_and_concludes_nothing(pool, space):
-    reconcile_pods(pool)
-    role = space.role("slipway-pods")
-    role["rules"][0]["verbs"] = ["get"]
-    space.set_role(role)
-    with pytest.raises(Forbidden):
-        reconcile_pods(pool)
-    pool.refresh_from_db()
-    assert 'cannot list resource "pods"' in pool.trouble
-    assert ManagedPod.objects.get().phase == PodPhase.STARTING
-    with pytest.raises(CommandError, match="grant the right"):
-        call_command("reconcile_pods")
-
-
-def test_a_cluster_that_cannot_be_reached_concludes_nothing(pool, slipway, space, settings):
-    import dataclasses
-
-    reconcile_pods(pool)
-    path = space.access.kubeconfig("nowhere", "none", space.name, url="http://127.0.0.1:9")
-    settings.SLIPWAY = dataclasses.replace(slipway, kubeconfig=str(path))
-    with pytest.raises(Unreachable):
-        reconcile_pods(pool)
-    pool.refresh_from_db()
-    assert "gives no answer" in pool.trouble
-    assert ManagedPod.objects.get().phase == PodPhase.STARTING
 
 
 def test_a_renamed_pool_keeps_its_pods(pool, space):

@@ -123,13 +123,15 @@ def test_pods_that_never_come_online_are_no_supply(pool):
     make_pod(pool)
     late = ManagedPod.objects.first()
     ManagedPod.objects.filter(pk=late.pk).update(
-        phase=PodPhase.STARTING, last_launch_at=ClockTimestamp()
+        phase=PodPhase.STARTING, last_launch_at=ClockTimestamp(), host="node-1"
     )
     assert (wanted(pool).supply, wanted(pool).starting) == (2, 1)
     ManagedPod.objects.filter(pk=late.pk).update(
         last_launch_at=ClockTimestamp() - timedelta(hours=1)
     )
     assert (wanted(pool).supply, wanted(pool).starting) == (1, 0)
+    ManagedPod.objects.filter(pk=late.pk).update(host="")  # it waits for a node
+    assert (wanted(pool).supply, wanted(pool).starting) == (2, 1)
 
 
 def test_an_idle_pod_says_how_long_it_stays(pool):

@@ -151,6 +151,24 @@ TABLE = {
         [thing()],
         [],
     ),
+    "the cluster refused it a moment ago": (
+        ONE,
+        [row(uid="", node="", **said("The quota is used up."), pause_seconds=2)],
+        [],
+        ["wait pool-0: The quota is used up."],
+    ),
+    "the cluster refused it a moment ago, and it is not wanted any more": (
+        Wish(0, "t1"),
+        [row(uid="", node="", **said("The quota is used up."), pause_seconds=2)],
+        [],
+        [f"end pool-0: {TOO_MANY}"],
+    ),
+    "the cluster refused it, and may have made it all the same": (
+        ONE,
+        [row(uid="", node="", **said("No answer."), pause_seconds=2)],
+        [thing(diagnosis=starting(reason="No answer."))],
+        ["note pool-0", "explain pool-0"],
+    ),
     "failed again and again, and a draining one is wanted again": (
         replace(ONE, pause=PAUSE),
         [row(draining=True, reason=TOO_MANY)],
@@ -179,9 +197,15 @@ TABLE = {
     ),
     "no node has room: it keeps its place in the queue": (
         ONE,
-        [row(**said("No node."), age_seconds=99999)],
-        [thing(diagnosis=starting(ObjectPhase.PENDING, "No node."))],
+        [row(**said("No node."), node="", age_seconds=99999)],
+        [thing(diagnosis=Diagnosis(ObjectPhase.PENDING, "No node."))],
         [],
+    ),
+    "a node has taken it after a long wait: its deadline begins": (
+        ONE,
+        [row(**CREATING, node="", age_seconds=99999)],
+        [thing(diagnosis=starting())],
+        ["explain pool-0"],
     ),
     "became busy": (ONE, [row(occupied=1)], [thing()], ["mark pool-0"]),
     "became idle": (ONE, [row()], [thing(busy=True)], ["mark pool-0"]),

@@ -134,6 +134,7 @@ UNFOLD: dict[str, Any] = {
                 "title": "History",
                 "items": [
                     _item("Events", "history", "tasks_app_event"),
+                    _item("Freeze notices", "campaign", "pods_app_freezenotice", "operates"),
                     _item("State locks", "lock", "tasks_app_statelock"),
                 ],
             },

@@ -3,6 +3,7 @@
 from pods_app.admin import (
     freeze,
     freeze_pool,
+    notices,
     panels,
     pod,
     pool,
@@ -14,6 +15,7 @@ from pods_app.admin import (
 __all__ = [
     "freeze",
     "freeze_pool",
+    "notices",
     "panels",
     "pod",
     "pool",

@@ -8,13 +8,16 @@ import subprocess
 import pytest
 import yaml
 
-from pods_app.cluster import names
 from pods_app.cluster.connection import cluster
 from pods_app.cluster.errors import Forbidden, Unreachable
-from pods_app.models import ManagedPod
+from pods_app.models import Lease, ManagedPod
+from pods_app.outcomes import end_reported
 from pods_app.reconcile import reconcile_pods
 from pods_app.states import PoolKind
-from tests.support.factories import make_pool
+from tasks_app.actors import Actor
+from tasks_app.services.tasks import discard_task
+from tests.support.cluster_pods import online, running
+from tests.support.factories import finish_planning, make_admin, make_pool, make_task
 from tests.support.namespaces import documents
 from tests.support.programs import ROOT
 from tests.support.requirements import require
@@ -118,31 +121,84 @@ def evict(space, name):
     return space.admin.ask("POST", path, body=body)
 
 
+def evicted(space, name):
+    """Whether the cluster takes an eviction; if not, for the budget alone."""
+    try:
+        evict(space, name)
+    except Unreachable as refusal:
+        if "disruption budget" not in refusal.detail:
+            raise
+        return False
+    return True
+
+
+class Budget:
+    """The shipped budget. The API server keeps it; the controller that counts is not here."""
+
+    def __init__(self, space):
+        self._space = space
+        (document,) = documents(BASE / "disruption.yaml")
+        self._made = space.apply(document)
+        self._wanted = document["spec"]["minAvailable"]
+        wanted = document["spec"]["selector"]["matchLabels"]
+        self._selector = ",".join(f"{name}={value}" for name, value in wanted.items())
+
+    def count(self):
+        """Write what the disruption controller does: for pods without an owner a plain number."""
+        pods, _ = self._space.pods.list_pods(self._selector)
+        self._space.set_status(
+            self._made,
+            observedGeneration=self._made["metadata"]["generation"],
+            currentHealthy=len(pods),
+            desiredHealthy=self._wanted,
+            expectedPods=len(pods),
+            disruptionsAllowed=max(len(pods) - self._wanted, 0),
+        )
+        return [pod["metadata"]["name"] for pod in pods]
+
+
+def come_online(space):
+    """What scheduler, kubelet and agents do."""
+    engines = [{"engine": "terraform", "version": "1.11.4"}]
+    for pod in ManagedPod.objects.all():
+        found = running(space, pod)
+        space.set_status(found, phase="Running", conditions=[{"type": "Ready", "status": "True"}])
+        online(pod)
+        ManagedPod.objects.filter(pk=pod.pk).update(engines=engines)
+
+
 @pytest.mark.django_db
-def test_a_busy_pod_is_not_evicted_and_an_idle_one_is(space, slipway):
-    (budget,) = documents(BASE / "disruption.yaml")
-    made = space.apply(budget)
-    # The controller that counts is not here: what it writes for pods without a controller.
-    space.set_status(
-        made,
-        observedGeneration=made["metadata"]["generation"],
-        currentHealthy=1,
-        desiredHealthy=1000000,
-        expectedPods=1,
-        disruptionsAllowed=0,
-    )
-    reconcile_pods(make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=1))
-    pod = ManagedPod.objects.get()
-    space.bind(space.pods.get_pod("pool-0"))
-    space.set_status(space.pods.get_pod("pool-0"), phase="Running")
-    labels, annotations = names.busy_marks(True)
-    cluster().mark_pod("pool-0", uid=pod.pod_uid, labels=labels, annotations=annotations)
-    with pytest.raises(Unreachable, match="disruption budget"):
-        evict(space, "pool-0")
-    labels, annotations = names.busy_marks(False)
-    cluster().mark_pod("pool-0", uid=pod.pod_uid, labels=labels, annotations=annotations)
-    evict(space, "pool-0")
-    assert "deletionTimestamp" in space.pods.get_pod("pool-0")["metadata"]
+def test_a_pod_with_work_is_not_evicted_and_an_idle_one_is(space, slipway):
+    """From a task's plan over its waiting to its end; each pass brings the label in line."""
+    budget = Budget(space)
+    pool = make_pool(name="pool", kind=PoolKind.KUBERNETES, min_pods=3)
+    reconcile_pods(pool)
+    come_online(space)
+    task = make_task()
+    lease = Lease.objects.select_related("slot__pod").get(task=task, phase="plan")
+    busy = lease.slot.pod
+    idle = ManagedPod.objects.exclude(pk=busy.pk).values_list("pod_name", flat=True)
+    first, second = idle
+
+    reconcile_pods(pool)
+    assert budget.count() == [busy.pod_name]
+    assert not evicted(space, busy.pod_name), "a plan runs"
+    assert evicted(space, first)
+
+    finish_planning(task)
+    reconcile_pods(pool)
+    assert budget.count() == [busy.pod_name]
+    assert not evicted(space, busy.pod_name), "it keeps an apply"
+    assert evicted(space, second)
+    assert "deletionTimestamp" not in space.pods.get_pod(busy.pod_name)["metadata"]
+
+    discard_task(actor=Actor.person(make_admin()), task_id=task.pk)
+    lease.refresh_from_db()
+    end_reported(lease_id=lease.pk, epoch=lease.epoch, pod=busy)
+    reconcile_pods(pool)
+    assert budget.count() == []
+    assert evicted(space, busy.pod_name), "it is idle"
+    assert "deletionTimestamp" in space.pods.get_pod(busy.pod_name)["metadata"]
 
 
 def test_the_controller_may_not_review_tokens(slipway):

@@ -1,4 +1,4 @@
-"""What people do with a task: confirm, discard, cancel, acknowledge, resolve, keep warm.
+"""What people do with a task: confirm, discard, cancel, acknowledge, resolve, plan again.
 
 Every dialog carries what its reader saw (the status, and for a confirmation the plan's hash);
 if that changed meanwhile the dialog says so instead of acting on something else.
@@ -11,10 +11,11 @@ from typing import Any
 from django import forms
 
 from tasks_app.actors import Actor
-from tasks_app.admin.base import rendered_panels
+from tasks_app.admin.base import object_url, rendered_panels
 from tasks_app.admin.operations import Availability, Done, Operation, OperationForm
 from tasks_app.exceptions import Conflict
 from tasks_app.models import Task
+from tasks_app.permissions import Action, may
 from tasks_app.services import tasks, verdicts, warmups
 from tasks_app.states import Status
 
@@ -232,7 +233,40 @@ class WarmAgain(TaskOperation):
         return Done(f"#{obj.number} is made ready again as soon as an agent has room.")
 
 
+class PlanAgain(Operation):
+    """Offered once a task is over, above all when its plan became void."""
+
+    name, label, icon = "plan_again", "Plan again", "replay"
+    title, submit = "Plan this again?", "Start planning"
+    text = (
+        "A new task with the same options plans the workspace's newest configuration on its "
+        "present state. It waits for a person before anything is applied."
+    )
+
+    def availability(self, actor: Actor, obj: Task) -> Availability:
+        shown = obj.is_final and may(actor, Action.PLAN, obj)
+        locked = obj.workspace.locked_at
+        return Availability(
+            shown, f"The workspace is locked: {obj.workspace.lock_reason}" if locked else ""
+        )
+
+    def run(self, actor: Actor, obj: Task, data: dict[str, Any]) -> Done:
+        task = tasks.create_task(
+            actor=actor,
+            workspace=obj.workspace,
+            type=obj.type,
+            destroy=obj.destroy,
+            refresh_only=obj.refresh_only,
+            targets=obj.targets,
+            replace=obj.replace,
+            auto_apply=False,
+            message=obj.message,
+        )
+        return Done(f"Queued #{task.number}.", object_url(task))
+
+
 TASK_OPERATIONS = (
+    PlanAgain(),
     Confirm(),
     Discard(),
     KeepWarm(),

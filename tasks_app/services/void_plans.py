@@ -55,10 +55,17 @@ def void_if_moved(task: Task, position: Position) -> bool:
     planned_on = (task.plan.state_lineage, task.plan.state_serial)
     if task.status != Status.APPLY_PENDING or planned_on == position:
         return False
+    was, now = (_words(serial) for _, serial in (planned_on, position))
+    cause = f"the plan became void: the state moved from {was} to {now}"
     transition(
         task,
         Status.DISCARDED,
         actor=Actor.system("state"),
-        cause=f"the plan became void: the state moved from serial {planned_on[1]} to {position[1]}",
+        cause=cause,
+        error=f"{cause[0].upper()}{cause[1:]}. Nothing was applied; plan again.",
     )
     return True
+
+
+def _words(serial: int | None) -> str:
+    return "no state" if serial is None else f"serial {serial}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tasks_app.admin.task_operations import TASK_OPERATIONS
 from tasks_app.models import Event, Task, Variable
 from tasks_app.services import state, tasks, variables
 from tasks_app.services.state_position import current_version
+from tasks_app.services.void_plans import void_moved_plans
 from tasks_app.states import Status
 from tests.support.showcase import Showcase
 from tests.support.showcase_contents import PLAN_HASH, SECRET
@@ -108,6 +110,30 @@ def test_resolving_and_acknowledging(showcase: Showcase, browse: Any) -> None:
     assert client.post(url(unknown, "acknowledge"), {"seen": unknown.status}).status_code == 303
     unknown.refresh_from_db()
     assert unknown.acknowledged_by == showcase.admin
+
+
+def test_a_void_plan_is_made_again(showcase: Showcase, browse: Any) -> None:
+    client, void = browse(showcase.approver), showcase.waiting
+    document = json.dumps({"version": 4, "serial": 1, "lineage": "x", "resources": []}).encode()
+    offer = url(void, "plan_again")
+    page = reverse("admin:tasks_app_task_change", args=[void.pk])
+    assert client.get(offer).status_code == 404, "it may still be confirmed"
+    assert offer not in client.get(page).content.decode()
+    state.upload_state(
+        actor=Actor.person(showcase.admin), workspace=void.workspace, content=document
+    )
+    assert void_moved_plans() == 1
+    html = client.get(page).content.decode()
+    assert "The plan became void: the state moved from " in html and offer in html
+    answer = client.post(offer, headers=DIALOG)
+    again = Task.objects.get(workspace=void.workspace, status=Status.PENDING, message=void.message)
+    assert answer.json()["message"] == f"Queued #{again.number}."
+    assert (again.type, again.created_by, again.auto_apply) == (
+        void.type,
+        showcase.approver,
+        False,
+    )
+    assert browse(showcase.viewer).post(offer).status_code == 404
 
 
 def test_keeping_warm_longer(showcase: Showcase, browse: Any) -> None:

@@ -77,8 +77,9 @@ def test_a_moved_state_voids_the_waiting_plan_at_once(person, workspace, move):
     event = Event.objects.get(task=task, kind="task.discarded")
     assert (event.actor, event.cause) == (
         "system:state",
-        "the plan became void: the state moved from serial None to 1",
+        "the plan became void: the state moved from no state to serial 1",
     )
+    assert task.error == f"T{event.cause[1:]}. Nothing was applied; plan again."
 
 
 def test_a_rollback_with_a_key_voids_it_too(person, admin, workspace):

@@ -9,11 +9,11 @@ from pods_app.admin.freeze_forms import FreezeNowForm, OverrideForm
 from pods_app.admin.pool import Operates
 from pods_app.api.visibility import visible_pools
 from pods_app.freeze import by_hand
-from pods_app.freeze.services import database_now
+from pods_app.freeze.by_hand import live_overrides
 from pods_app.freeze.state import moment_words, with_ticket
 from pods_app.freeze.status import any_schedule, impact, standing, standings
 from pods_app.freeze.words import STATE_LOOKS
-from pods_app.models import FreezeOverride, FreezeWindow, Pool
+from pods_app.models import FreezeWindow, Pool
 from pods_app.states import FreezeState
 from tasks_app.actors import Actor
 from tasks_app.admin.base import list_url, object_url
@@ -62,7 +62,10 @@ class Override(Operation):
         return Availability(may(actor, Action.OVERRIDE_FREEZE), reason)
 
     def run(self, actor: Actor, obj: Pool, data: dict[str, Any]) -> Done:
-        row = by_hand.grant_override(actor=actor, pool=obj, **data)
+        expires_at = by_hand.in_minutes(data["minutes"])
+        row = by_hand.grant_override(
+            actor=actor, pool=obj, reason=data["reason"], expires_at=expires_at
+        )
         return Done(f"{obj.name} works until {moment_words(row.expires_at, 'UTC')}.")
 
 
@@ -72,17 +75,12 @@ class EndOverride(Operation):
     text = "If one is in force the pool is frozen at once, and what runs is interrupted."
 
     def availability(self, actor: Actor, obj: Pool) -> Availability:
-        return Availability(bool(_live(obj)) and may(actor, Action.OVERRIDE_FREEZE))
+        return Availability(bool(live_overrides(obj)) and may(actor, Action.OVERRIDE_FREEZE))
 
     def run(self, actor: Actor, obj: Pool, data: dict[str, Any]) -> Done:
-        for row in _live(obj):
+        for row in live_overrides(obj):
             by_hand.end_override(actor=actor, override=row)
         return Done("The override has ended.")
-
-
-def _live(pool: Pool) -> list[FreezeOverride]:
-    rows = pool.freeze_overrides.filter(expires_at__gt=database_now())
-    return list(rows.select_related("pool", "created_by"))
 
 
 def _panel(pool: Pool) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def _panel(pool: Pool) -> dict[str, Any]:
             {"id": one.id, "name": one.name, "why": with_ticket(one.reason, one.ticket)}
             for one in (interval.window for interval in now.freeze.intervals)
         ],
-        "overrides": _live(pool),
+        "overrides": live_overrides(pool),
         "history": list(pool.freeze_transitions.all()[:_HISTORY_MAX]),
     }
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
 from drf_spectacular.helpers import forced_singular_serializer
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -51,6 +52,16 @@ class ClockField(serializers.TimeField):
         if not isinstance(value, str):
             self.fail("invalid", format="hh:mm")
         return super().to_internal_value(value)
+
+
+class MomentField(serializers.DateTimeField):
+    """A moment, with its offset: people who write none mean different ones."""
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        """Return the moment; one without an offset is none."""
+        if timezone.is_naive(value):
+            raise serializers.ValidationError("Add an offset, such as Z or +01:00.")
+        return value
 
 
 class DaysSerializer(serializers.Serializer[Any]):
@@ -192,7 +203,7 @@ class EndInput(Input):
 
 
 class ExtendInput(EndInput):
-    until = serializers.DateTimeField()
+    until = MomentField()
 
 
 class FreezeWindowViewSet(ApiViewSet):

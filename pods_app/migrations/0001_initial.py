@@ -304,6 +304,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
+                'permissions': [('override_by_token', 'May override freezes with an API token')],
                 'indexes': [models.Index(fields=['pool', '-expires_at'], name='freeze_override_live')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='freeze_override_has_a_reason'), models.CheckConstraint(condition=models.Q(('expires_at__gte', models.F('begins_at'))), name='freeze_override_expires')],
             },

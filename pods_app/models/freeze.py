@@ -129,6 +129,7 @@ class FreezeOverride(Identified):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("override_by_token", "May override freezes with an API token")]
         indexes = [models.Index(fields=["pool", "-expires_at"], name="freeze_override_live")]
         constraints = [
             models.CheckConstraint(condition=~Q(reason=""), name="freeze_override_has_a_reason"),

@@ -10,7 +10,7 @@ from django.db import connection
 
 from pods_app.freeze.edges import enter, leave
 from pods_app.freeze.windows import is_zone
-from pods_app.models import FreezeWindow, Pool
+from pods_app.models import FreezeOverride, FreezeWindow, Pool
 
 
 def now() -> Any:
@@ -62,6 +62,13 @@ def soon(*pools: Pool, minutes: float = 10, lead: int = 15, **fields: Any) -> Fr
         ends=timedelta(minutes=minutes + 60),
         lead_minutes=lead,
         **fields,
+    )
+
+
+def overridden(pool: Pool, minutes: int = 60) -> FreezeOverride:
+    """An override in force, which nobody's rights were asked for."""
+    return FreezeOverride.objects.create(
+        pool=pool, reason="the fix must go out", expires_at=now() + timedelta(minutes=minutes)
     )
 
 

@@ -26,7 +26,7 @@ from tests.support.factories import (
     make_task,
     make_workspace,
 )
-from tests.support.freezes import soon
+from tests.support.freezes import overridden, soon
 from tests.support.state import save_state
 
 PLAN = {
@@ -83,6 +83,7 @@ def seed() -> Seed:
     decide([pool])
     pod = make_pod(pool)
     window = soon(pool, minutes=10_000)
+    override = overridden(pool)
     agent = Agent.objects.create(pk=pod.agent_id, pod=pod, hostname="host", program_version="0.1")
     workspace = make_workspace()
     assign_pool(actor=actor, workspace=workspace, pool=pool)
@@ -122,6 +123,7 @@ def seed() -> Seed:
             "agents": str(agent.pk),
             "configurations": str(task.configuration_id),
             "credentials": str(credential.pk),
+            "freeze-overrides": str(override.pk),
             "freeze-windows": str(window.pk),
             "pods": str(pod.pk),
             "pools": str(pool.pk),

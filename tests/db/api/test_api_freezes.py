@@ -114,6 +114,8 @@ def test_what_begins_soon_needs_its_name(admin, pool):
     assert problem(admin.patch(address, {"lead_minutes": 1}), 409)
     assert problem(admin.delete(address), 409)
     later = now() + timedelta(hours=3)
+    nowhere = {"until": f"{later:%Y-%m-%dT%H:%M}", "reason": "more"}
+    assert "Add an offset" in str(problem(admin.post(f"{address}extend/", nowhere), 400))
     extended = admin.post(f"{address}extend/", {"until": later.isoformat(), "reason": "more"})
     assert extended.json()["adjusted_reason"] == "more"
     assert admin.post(f"{address}end/", {"reason": "done"}).status_code == 200

@@ -36,6 +36,7 @@ LISTS = [
     "pools/{pools}/scaling-decisions/",
     "pods/",
     "slots/",
+    "freeze-overrides/",
     "agents/",
     "work-directories/",
 ]

@@ -144,6 +144,7 @@ LISTS = [
     "pools/",
     "pods/",
     "slots/",
+    "freeze-overrides/",
     "agents/",
     "work-directories/",
 ]

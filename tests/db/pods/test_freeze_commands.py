@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from pods_app.models import FreezeOverride, FreezeWindow
-from tasks_app.models import Task
+from tasks_app.models import Event, Task
 from tests.support.factories import make_pod, make_task
 from tests.support.freezes import now, window_row
 
@@ -64,7 +64,9 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_hit(pool, capsys):
         (("freeze", "main", "--reason", "r", "--until", "2030-01-01T00:00"), "no zone"),
         (("freeze", "main", "--reason", "r", "--until", "2020-01-01T00:00Z"), "over already"),
         (("unfreeze", "main", "--reason", "r"), "No window is in force"),
-        (("unfreeze", "main", "--reason", "r", "--override-minutes", "999"), "at most|Between"),
+        (("unfreeze", "main", "--reason", "r", "--override-minutes", "999"), "Between 1 and 240"),
+        (("unfreeze", "main", "--reason", "r", "--override-minutes", "0"), "Between 1 and 240"),
+        (("unfreeze", "main", "--reason", "r", "--end-override"), "No override is in force"),
     ],
 )
 def test_bad_input_is_refused_in_words(pool, arguments, words):
@@ -79,3 +81,17 @@ def test_windows_of_other_pools_are_not_ended_but_may_be_overridden(pool, capsys
     found = run(capsys, "unfreeze", "main", "--reason", "r", "--override-minutes", "30")
     assert found["state"] == "open" and "override" in found["reason"]
     assert FreezeOverride.objects.get().pool == pool
+
+
+def test_an_override_is_taken_back(pool, capsys):
+    window_row()
+    call_command("unfreeze", "main", "--reason", "r", "--override-minutes", "30")
+    with pytest.raises(SystemExit) as exit:
+        call_command("unfreeze", "main", "--reason", "r", "--end-override", "--dry-run")
+    assert exit.value.code == 3
+    assert "It would end 1 override of main." in capsys.readouterr().out
+    found = run(capsys, "unfreeze", "main", "--reason", "it is out", "--end-override")
+    assert (found["state"], found["overrides_ended"]) == ("frozen", 1)
+    assert Event.objects.get(kind="freeze_override.ended").cause == "it is out"
+    pool.refresh_from_db()
+    assert pool.frozen

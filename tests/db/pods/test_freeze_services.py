@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from pods_app.freeze import services
-from pods_app.freeze.by_hand import end_override, freeze_now, grant_override
+from pods_app.freeze.by_hand import end_override, freeze_now, grant_override, in_minutes
 from pods_app.freeze.checks import Days
 from pods_app.freeze.edges import follow_schedules
 from pods_app.freeze.gate import Start, refusal
@@ -68,7 +68,7 @@ def test_windows_are_created_changed_and_deleted_and_it_is_written_down(admin, p
 @pytest.mark.parametrize("role", ["viewer", "planner", "approver", "manager"])
 def test_only_managers_of_everything_may(admin, pool, role):
     row, live = weekly(admin), window_row(pool)
-    override = grant_override(actor=admin, pool=pool, reason="r", minutes=5)
+    override = grant_override(actor=admin, pool=pool, reason="r", expires_at=in_minutes(5))
     project = None if role != "manager" else make_project()
     somebody = Actor.person(make_user(role, project))
     for call in (
@@ -78,7 +78,7 @@ def test_only_managers_of_everything_may(admin, pool, role):
         lambda: end_early(actor=somebody, window=live, reason="r"),
         lambda: extend(actor=somebody, window=live, until=now(), reason="r"),
         lambda: freeze_now(actor=somebody, pool=pool, reason="r"),
-        lambda: grant_override(actor=somebody, pool=pool, reason="r", minutes=5),
+        lambda: grant_override(actor=somebody, pool=pool, reason="r", expires_at=in_minutes(5)),
         lambda: end_override(actor=somebody, override=override),
     ):
         with pytest.raises(NotPermitted):
@@ -233,19 +233,29 @@ def test_freezing_by_hand_lasts_until_somebody_ends_it(admin, pool):
 
 def test_an_override_needs_a_reason_and_a_short_time(admin, pool):
     window_row(pool)
-    for fields, field in (
-        ({"reason": "", "minutes": 5}, "reason"),
-        ({"reason": "r", "minutes": 0}, "minutes"),
-        ({"reason": "r", "minutes": 241}, "minutes"),
+    for reason, seconds, field in (
+        (" ", 300, "reason"),
+        ("r", 0, "expires_at"),
+        ("r", -5, "expires_at"),
+        ("r", 4 * 3600 + 60, "expires_at"),
     ):
         with pytest.raises(InvalidInput) as refusal:
-            grant_override(actor=admin, pool=pool, **fields)
+            expires_at = now() + timedelta(seconds=seconds)
+            grant_override(actor=admin, pool=pool, reason=reason, expires_at=expires_at)
         assert refusal.value.field == field
-    row = grant_override(actor=admin, pool=pool, reason="the database must be fixed", minutes=30)
+    for minutes in (0, 241):
+        with pytest.raises(InvalidInput, match="Between 1 and 240 minutes"):
+            in_minutes(minutes)
+    reason = "the database must be fixed"
+    row = grant_override(actor=admin, pool=pool, reason=reason, expires_at=in_minutes(240))
     assert refusal_of(pool) is None
-    end_override(actor=admin, override=row)
+    end_override(actor=admin, override=row, reason="fixed")
     assert refusal_of(pool) is not None
     with pytest.raises(Conflict, match="expired"):
         end_override(actor=admin, override=row)
     kinds = Event.objects.filter(kind__startswith="freeze_override.").order_by("id")
-    assert [event.kind.partition(".")[2] for event in kinds] == ["granted", "ended"]
+    assert [(event.kind.partition(".")[2], event.cause) for event in kinds] == [
+        ("granted", reason),
+        ("ended", "fixed"),
+    ]
+    assert {event.data["override"] for event in kinds} == {str(row.pk)}

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pods_app import jobs, reconcile
 from pods_app.freeze import services
-from pods_app.freeze.by_hand import end_override, freeze_now, grant_override, unfreeze
+from pods_app.freeze.by_hand import end_override, freeze_now, grant_override, in_minutes, unfreeze
 from pods_app.freeze.edges import follow_schedules
 from pods_app.freeze.notices import passes
 from pods_app.freeze.notices.passes import notice_pass
@@ -140,7 +140,7 @@ def test_no_look_ahead_of_what_begins_nothing(main, admin, how):
     elif how == "frozen already":
         window_row(main, name="longer", begins=-HOUR, ends=9 * MINUTE)  # nine and ten: one freeze
     else:
-        grant_override(actor=admin, pool=main, reason="a hotfix", minutes=60)
+        grant_override(actor=admin, pool=main, reason="a hotfix", expires_at=in_minutes(60))
     told()
     assert not {Kind.DAY_AHEAD, Kind.HOUR_AHEAD, Kind.QUARTER_AHEAD} & set(kinds())
 
@@ -206,7 +206,7 @@ def test_an_override_is_told_and_is_no_end_of_the_freeze(main, admin):
     window_row(main)
     follow_schedules()
     told()
-    override = grant_override(actor=admin, pool=main, reason="a hotfix", minutes=30)
+    override = grant_override(actor=admin, pool=main, reason="a hotfix", expires_at=in_minutes(30))
     follow_schedules()
     ((subject, text),) = told()
     assert subject.startswith("Override of freezes until ") and subject.endswith(": main")

@@ -148,15 +148,15 @@ def _kill(pods: Iterable[ManagedPod]) -> Iterator[tuple[ManagedPod, bool]]:
     Agents that somebody started by hand, and those that cannot be reached, are told with their
     leases.
     """
-    kinds: dict[str, list[ManagedPod]] = defaultdict(list)
+    hosted: dict[str, tuple[Hosting, list[ManagedPod]]] = {}
     for pod in pods:
-        kinds[pod.kind].append(pod)
-    for rows in kinds.values():
-        hosting = hosting_of(rows[0])
+        hosting = hosting_of(pod)
         if hosting is None:
-            yield from ((pod, False) for pod in rows)
+            yield pod, False
         else:
-            yield from _kill_hosted(hosting, rows)
+            hosted.setdefault(pod.kind, (hosting, []))[1].append(pod)
+    for hosting, rows in hosted.values():
+        yield from _kill_hosted(hosting, rows)
 
 
 def _kill_hosted(hosting: Hosting, pods: Iterable[ManagedPod]) -> Iterator[tuple[ManagedPod, bool]]:

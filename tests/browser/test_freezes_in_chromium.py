@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from pods_app.freeze.edges import leave
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow, Pool
 from tests.browser.test_accessibility import check
-from tests.support.freezes import now, soon, window_row
+from tests.support.freezes import now, overridden, soon, window_row
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Server, Visit
@@ -28,15 +28,26 @@ def windows(server: Server) -> Iterator[dict[str, Any]]:
     def make() -> dict[str, Any]:
         pool = server.showcase.pool
         other = Pool.objects.exclude(pk=pool.pk).first() or pool
-        frozen = window_row(pool, time_zone="Asia/Kolkata")
-        comes = soon(other, name="release night", reason="the shop is busy")
-        FreezeOverride.objects.create(
-            pool=pool, reason="the fix must go out", expires_at=now() + timedelta(minutes=30)
+        frozen = window_row(pool, time_zone="Asia/Kolkata", ticket="CHG-4711")
+        comes = soon(other, name="release night", reason="the shop is busy", ticket="CHG-4712")
+        overridden(pool, minutes=30)
+        weekly = FreezeWindow.objects.create(
+            name="weekends of the sale",
+            reason="nobody is there to look",
+            ticket="https://tickets.example.com/browse/CHG-4713",
+            all_pools=True,
+            time_zone="Europe/Berlin",
+            weekdays=[4],
+            start_time=time(22),
+            end_time=time(6),
+            days_later=3,
+            until=now().date() + timedelta(days=20),
+            enabled=False,
         )
         FreezeTransition.objects.create(
             pool=pool, from_state="open", to_state="frozen", reason="Frozen (quarter end)"
         )
-        return {"frozen": frozen, "comes": comes, "pool": pool}
+        return {"frozen": frozen, "comes": comes, "weekly": weekly, "pool": pool}
 
     def clean() -> None:
         for model in (FreezeWindow, FreezeOverride, FreezeTransition):
@@ -57,6 +68,7 @@ def test_the_pages_fit_and_pass_axe(
         AGENDA,
         "/admin/pods_app/freezewindow/",
         f"/admin/pods_app/freezewindow/{windows['frozen'].pk}/change/",
+        f"/admin/pods_app/freezewindow/{windows['weekly'].pk}/change/",
         f"/admin/pods_app/pool/{windows['pool'].pk}/change/",
         "/admin/pods_app/freezewindow/add/",
     ):
@@ -75,7 +87,8 @@ def test_a_window_from_the_form_through_its_preview(
     page.locator("[name=reason]").fill("backups run")
     page.get_by_label("Once").check()
     expect(page.locator("[name=first_day]")).to_be_visible()
-    expect(page.locator("[name=weekdays]").first).to_be_hidden()
+    for name in ("weekdays", "until"):
+        expect(page.locator(f"[name={name}]").first).to_be_hidden()
     page.get_by_label("Every week").check()
     expect(page.locator("[name=first_day]")).to_be_hidden()
     page.locator("[name=all_pools]").check()
@@ -84,11 +97,14 @@ def test_a_window_from_the_form_through_its_preview(
     page.locator(f"[name=weekdays][value='{far}']").check()
     page.locator("[name=start_time]").fill("22:00")
     page.locator("[name=end_time]").fill("06:00")
+    page.locator("[name=ticket]").fill("CHG-4714")
+    page.locator("[name=until]").fill(f"{server.run(now) + timedelta(days=25):%Y-%m-%d}")
     page.get_by_role("button", name="Save window").click()
     preview = page.locator(".sw-preview")
     expect(preview).to_contain_text("Nothing is saved yet")
-    expect(preview.locator("tbody tr")).to_have_count(5)
+    expect(preview.locator("tbody tr")).to_have_count(4)
     expect(preview).to_contain_text("If it began now")
     page.get_by_role("button", name="Save window").click()
     expect(page.locator("h2.sw-title")).to_contain_text("nightly")
+    expect(page.locator(".sw-message")).to_contain_text("backups run [CHG-4714]")
     assert server.run(lambda: FreezeWindow.objects.filter(name="nightly").exists())

@@ -41,7 +41,8 @@ class Fact:
         by: who.
         task: its workspace and number.
         zone: the zone people think of it in.
-        detail: more sentences.
+        lasts: how long which pools are frozen, sentences.
+        impact: what the freeze would hit, a sentence.
         url: the page about it.
     """
 
@@ -58,7 +59,8 @@ class Fact:
     by: str = ""
     task: str = ""
     zone: str = "UTC"
-    detail: tuple[str, ...] = ()
+    lasts: tuple[str, ...] = ()
+    impact: str = ""
     url: str = ""
 
 
@@ -81,7 +83,7 @@ def find(since: datetime) -> list[Fact | Later]:
     return [
         *_ahead(pools, schedules),
         *_began(schedules, since),
-        *_ended(since),
+        *_ended(schedules, since),
         *_overrides(pools, schedules, since),
         *_interrupted(since),
         *_delayed(pools, schedules),
@@ -136,7 +138,8 @@ def _look_ahead(
         until=interval.end,
         why=window.reason,
         zone=window.zone,
-        detail=(*_lasts(begins, pools), f"If it began now: {impact(hit).sentence}"),
+        lasts=tuple(_lasts(begins, pools)),
+        impact=impact(hit).sentence,
         url=page("pods_app_freezewindow_change", window.id),
     )
 
@@ -170,7 +173,7 @@ def _began(schedules: Schedules, since: datetime) -> Iterator[Fact]:
         )
 
 
-def _ended(since: datetime) -> Iterator[Fact]:
+def _ended(schedules: Schedules, since: datetime) -> Iterator[Fact]:
     """Yield the pools that are frozen no more; one that an override opened is still in it."""
     began = FreezeTransition.objects.filter(
         pool=OuterRef("pool"), pk__lt=OuterRef("pk"), to_state=FreezeState.FROZEN
@@ -191,6 +194,7 @@ def _ended(since: datetime) -> Iterator[Fact]:
             freeze=row.freeze or "",
             since=row.began,
             until=row.at,
+            zone=schedules.state(row.pool_id, row.at - _MOMENT).zone,
             url=_agenda(),
         )
 
@@ -268,6 +272,5 @@ def _delayed(pools: dict[UUID, Pool], schedules: Schedules) -> Iterator[Fact]:
             freeze=freeze.reason,
             until=freeze.frozen_until,
             task=f"{workspace} #{number}",
-            zone=freeze.zone,
             url=page("tasks_app_task_change", task_id),
         )

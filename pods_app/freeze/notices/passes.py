@@ -43,7 +43,7 @@ def notice_pass() -> int:
     greetings = {name: _greeting(name, now) for name in channels}
     for name, greeting in greetings.items():
         tell([greeting], [name], now)
-    found = find(_since(now))
+    found = find(_since(greetings.values(), now))
     tell(found, channels, now)
     return send({one.key for one in (*greetings.values(), *found)}, channels, now)
 
@@ -53,10 +53,11 @@ def _greeting(channel: str, now: datetime) -> Fact:
     return Fact(kind, f"{kind}:{channel}", channel, now, url=page("index"))
 
 
-def _since(now: datetime) -> datetime:
+def _since(greetings: Iterable[Fact], now: datetime) -> datetime:
     """Return the moment before which nothing is told: a new channel does not get old news."""
-    first = FreezeNotice.objects.filter(kind=NoticeKind.CHANNEL).aggregate(at=Min("created_at"))
-    earliest: datetime = max(first["at"], now - LOOK_BACK)
+    greeted = NoticeFact.objects.filter(pk__in=[one.key for one in greetings])
+    first = greeted.aggregate(at=Min("notice__created_at"))["at"]
+    earliest: datetime = max(first or now, now - LOOK_BACK)
     return earliest
 
 

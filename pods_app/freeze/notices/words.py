@@ -101,9 +101,9 @@ def _ahead_text(facts: Sequence[Fact]) -> list[str]:
     return [
         f"“{one.window}” begins at {when(one.at, one.zone)}. Then nothing starts and pods are "
         "deleted:",
-        "\n".join(one.detail[:-1]),
+        "\n".join(one.lasts),
         _why(one),
-        one.detail[-1],
+        f"If it began now: {one.impact}",
     ]
 
 
@@ -121,14 +121,15 @@ def _began_text(facts: Sequence[Fact]) -> list[str]:
 
 
 def _ended_subject(facts: Sequence[Fact]) -> str:
-    return f"Freeze ended at {when(facts[0].at, 'UTC')}: {_names(_pools(facts))}"
+    one = facts[0]
+    return f"Freeze ended at {when(one.at, one.zone)}: {_names(_pools(facts))}"
 
 
 def _ended_text(facts: Sequence[Fact]) -> list[str]:
     one = facts[0]
-    lines = [f"{_named(facts)} frozen no more since {when(one.at, 'UTC')}; pods come back."]
+    lines = [f"{_named(facts)} frozen no more since {when(one.at, one.zone)}; pods come back."]
     if one.since:
-        lines.append(f"The freeze had begun at {when(one.since, 'UTC')}: {one.freeze}.")
+        lines.append(f"The freeze had begun at {when(one.since, one.zone)}: {one.freeze}.")
     return lines
 
 

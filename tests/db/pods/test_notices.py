@@ -85,6 +85,15 @@ def test_a_new_channel_is_greeted_once_and_told_nothing_old(settings, main):
     assert told() == [] and kinds() == []
 
 
+def test_another_channel_is_not_told_what_happened_while_there_was_none(settings, main):
+    window_row(main)
+    follow_schedules()
+    settings.NOTICE_EMAILS, settings.NOTICE_WEBHOOK_URLS = [], ["http://127.0.0.1:1/"]
+    assert notice_pass() == 0 and kinds() == []
+    settings.NOTICE_EMAILS, settings.NOTICE_WEBHOOK_URLS = ["ops@example.org"], []
+    assert len(told()) == 1 and kinds() == [Kind.BEGAN]  # the former one is
+
+
 @pytest.mark.parametrize(
     ("begins", "kind"),
     [

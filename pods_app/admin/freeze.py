@@ -26,7 +26,7 @@ from pods_app.freeze.state import moment_words, with_ticket
 from pods_app.freeze.status import impact, pools_hit, standings
 from pods_app.freeze.stored import window_of
 from pods_app.freeze.windows import Interval, UnreadableWindow, occurrences, upcoming
-from pods_app.freeze.words import days_words, looks, pool_words, time_words
+from pods_app.freeze.words import days_words, looks, never_words, pool_words, time_words
 from pods_app.models import FreezeOverride, FreezeTransition, FreezeWindow
 from tasks_app.actors import Actor
 from tasks_app.admin.base import PARTS_HEADER, SlipwayAdmin, list_url, may_cached, object_url
@@ -185,6 +185,7 @@ class FreezeWindowAdmin(SlipwayAdmin):
             "pools": [pool for pool in obj.pools.all() if pool.pk in visible],
             "exceptions": list(map(str, services.exceptions_of(obj))),
             "rows": occurrence_rows(coming),
+            "never": never_words(obj),
             "impact": impact(pools_hit(obj, list(obj.pools.all()))),
             "operates": may_cached(request, Action.OPERATE),
             "adjusted": obj.adjusted_end and moment_words(obj.adjusted_end, obj.time_zone),

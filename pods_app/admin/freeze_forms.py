@@ -25,6 +25,7 @@ from pods_app.freeze.services import begins_soon, database_now, drafted, excepti
 from pods_app.freeze.state import span_words
 from pods_app.freeze.status import impact, pools_hit
 from pods_app.freeze.windows import Interval, upcoming, zones
+from pods_app.freeze.words import never_words
 from pods_app.models import FreezeWindow, Pool
 from tasks_app.admin.operations import OperationForm
 from tasks_app.exceptions import InvalidInput
@@ -163,6 +164,7 @@ class WindowForm(OperationForm):
             "admin/slipway/pods/freeze_preview.html",
             {
                 "rows": occurrence_rows(coming),
+                "never": never_words(row),
                 "impact": impact(pools_hit(row, self.chosen_pools(data))),
                 "soon": soon,
                 "now": now,

@@ -155,13 +155,9 @@ def occurrences(window: Window, since: datetime, until: datetime) -> Iterator[In
     last = _clamped(until.astimezone(zone).date() + _DAY)
     if window.until is not None:
         last = min(last, window.until)
-    extended = _extended(window, zone)
-    if (
-        extended is not None
-        and extended.start.astimezone(zone).date() < day
-        and _overlaps(extended, since, until)
-    ):
-        yield extended
+    for extended in _adjusted_before(window, zone, day):
+        if _overlaps(extended, since, until):
+            yield extended
     while day <= last:
         interval = _weekly(window, zone, day)
         if interval is not None and _overlaps(interval, since, until):
@@ -190,10 +186,15 @@ def _weekly(window: Window, zone: ZoneInfo, day: date) -> Interval | None:
     return _adjusted(window, start, end)
 
 
-def _extended(window: Window, zone: ZoneInfo) -> Interval | None:
+def _adjusted_before(window: Window, zone: ZoneInfo, day: date) -> Iterator[Interval]:
+    """Yield the one occurrence that a person adjusted, if it is one of a day before ``day``."""
     if window.adjusted_start is None:
-        return None
-    return _weekly(window, zone, window.adjusted_start.astimezone(zone).date())
+        return
+    shown = window.adjusted_start.astimezone(zone).date()
+    for of in (shown - _DAY, shown):  # what a clock skips up to midnight starts on the next day
+        interval = _weekly(window, zone, of) if of < day else None
+        if interval is not None and interval.start == window.adjusted_start:
+            yield interval
 
 
 def _adjusted(window: Window, start: datetime, end: datetime | None) -> Interval | None:

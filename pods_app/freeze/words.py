@@ -39,6 +39,15 @@ def _weekdays_words(days: list[int]) -> str:
     return ", ".join(DAYS[day] for day in days)
 
 
+def never_words(row: FreezeWindow) -> str:
+    """Return why a window has no next time."""
+    if not row.enabled:
+        return "It is not in use, so it does not begin."
+    if row.first_day is None and row.until is None:
+        return "It does not begin in the next four years."
+    return "It does not begin any more."
+
+
 def time_words(row: FreezeWindow) -> str:
     """Return from when until when it lasts."""
     if row.end_time is None:

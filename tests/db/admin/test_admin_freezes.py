@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.urls import reverse
 
 from pods_app.freeze.edges import follow_schedules
@@ -76,6 +77,31 @@ def test_a_window_is_saved_after_its_preview_was_seen(showcase: Showcase, browse
     assert "nightly" in shown and "22:00 – 06:00 on the next day" in shown
     assert "The next times" in shown
     assert "nightly" in client.get(AGENDA).content.decode()
+
+
+def test_a_window_without_a_next_time_says_why(showcase: Showcase, browse: Any) -> None:
+    client, ended = browse(showcase.admin), now() - timedelta(days=3)
+    row = window_row(begins=timedelta(days=-3), ends=timedelta(days=-2))
+    assert "does not begin any more" in page(client, row)
+    times = {"start_time": ended.time(), "end_time": ended.time(), "days_later": 1}
+    weekly = {"weekdays": [ended.weekday()], "first_day": None, "last_day": None, **times}
+    FreezeWindow.objects.filter(pk=row.pk).update(**weekly, until=ended.date())
+    assert "does not begin any more" in page(client, row)
+    FreezeWindow.objects.filter(pk=row.pk).update(enabled=False)
+    assert "not in use, so it does not begin" in page(client, row)
+    skipped = [(ended.date(), ended.date() + timedelta(days=2000))]
+    FreezeWindow.objects.filter(pk=row.pk).update(enabled=True, until=None, exceptions=skipped)
+    assert "in the next four years" in page(client, row)
+
+
+def test_the_right_of_tokens_is_given_to_groups(showcase: Showcase, browse: Any) -> None:
+    client, group = browse(showcase.admin), Group.objects.create(name="release")
+    right = Permission.objects.get(codename="override_by_token")
+    address = reverse("admin:auth_group_change", args=[group.pk])
+    assert "May override freezes with an API token" in client.get(address).content.decode()
+    data = {"name": "release", "permissions": [str(right.pk)]}
+    assert client.post(address, data).status_code == 302
+    assert list(group.permissions.all()) == [right]
 
 
 def test_the_ticket_stands_where_the_reason_does(showcase: Showcase, browse: Any) -> None:

@@ -1,5 +1,6 @@
 """Freeze windows against a slow oracle that walks through time minute by minute."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -302,6 +303,17 @@ def test_one_occurrence_is_ended_early_or_extended_and_the_next_is_as_ever():
     found = state_at(start + timedelta(days=4), [longer])
     assert (found.state, found.since, found.until) == (State.FROZEN, start, start + 5 * DAY)
     assert state_at(start + timedelta(days=5), [longer]).state == State.OPEN
+
+
+def test_an_occurrence_that_begins_at_midnight_because_of_the_clock_is_extended():
+    """In Nuuk 23:30 does not exist on that Saturday: the clock goes from 23:00 to 0:00."""
+    rule = window("America/Nuuk", weekdays=frozenset({5}), start=time(23, 30))
+    start = datetime(2024, 3, 31, 1, tzinfo=UTC)
+    assert upcoming(rule, start - MINUTE, 1)[0].start == start
+    longer = replace(rule, adjusted_start=start, adjusted_end=start + 5 * DAY)
+    for days in (1, 3, 4):
+        assert state_at(start + days * DAY, [longer]).until == start + 5 * DAY
+    assert state_at(start + 5 * DAY, [longer]).state == State.OPEN
 
 
 def test_an_override_opens_until_it_expires():

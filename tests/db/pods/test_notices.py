@@ -7,7 +7,7 @@ from django.core import mail
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from pods_app import jobs, reconcile
+from pods_app import jobs, leases, outcomes, reconcile
 from pods_app.freeze import services
 from pods_app.freeze.by_hand import end_override, freeze_now, grant_override, in_minutes, unfreeze
 from pods_app.freeze.edges import follow_schedules
@@ -23,10 +23,11 @@ from pods_app.models import (
 )
 from pods_app.states import NoticeKind as Kind
 from pods_app.states import PoolKind
+from tasks_app.models import StateLock
 from tasks_app.services import retention
 from tasks_app.services.tasks import confirm_task
 from tests.support.factories import PLAN_HASH, ask_permit, make_pod, make_pool, make_waiting_task
-from tests.support.freezes import now, window_row
+from tests.support.freezes import now, soon, window_row
 
 pytestmark = pytest.mark.django_db
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -282,6 +283,24 @@ def test_an_interrupted_apply_and_a_delayed_one(local, admin):
     assert str(held_back.pk) in found["1 apply delayed by a freeze"]
     assert told() == [] and sorted(kinds()) == [Kind.DELAYED, Kind.INTERRUPTED, Kind.BEGAN]
     assert FreezeNotice.objects.get(kind=Kind.DELAYED).data["tasks"][0]["pool"] == "main"
+
+
+def test_an_apply_that_stopped_when_it_was_asked_to_is_interrupted_too(main, admin):
+    pod = make_pod(main)
+    task = make_waiting_task()
+    task = confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    ask_permit(task.leases.select_related("slot__pod__pool").latest("epoch"))
+    lease = leases.lease_of(task)
+    StateLock.objects.create(
+        workspace=task.workspace, task=task, lock_id="lock-1", lease_id=lease.pk
+    )
+    soon(main, minutes=10, grace_seconds=3600)
+    follow_schedules()
+    assert kinds() == []
+    report = outcomes.Report("cancelled")
+    outcomes.finish_apply(lease_id=lease.pk, epoch=lease.epoch, pod=pod, report=report)
+    assert [one for one, _ in told() if f"{task.workspace.name} #{task.number}" in one]
+    assert told() == [] and Kind.INTERRUPTED in kinds()
 
 
 def test_by_hand_without_an_end(main, admin):

@@ -136,6 +136,8 @@ def test_the_permission_alone_is_no_role(frozen):
         person = Person(by_name(user))
         for answer in (person.post(OVERRIDES, body()), person.post(address)):
             assert "override_freeze" in problem(answer, 403)["detail"]
+        # The right is asked for first: the answer tells nobody else which pools there are.
+        problem(person.post(OVERRIDES, body(pool="none")), 403)
     stranger = Person(by_name(make_user()))
     problem(stranger.post(OVERRIDES, body()), 403)
     problem(stranger.post(address), 404)

@@ -105,12 +105,20 @@ def test_another_channel_is_not_told_what_happened_while_there_was_none(settings
 )
 def test_one_look_ahead_for_all_pools_of_a_window(main, begins, kind):
     staging = make_pool(name="staging")
-    window_row(main, staging, begins=begins, ends=begins + HOUR, time_zone="Europe/Berlin")
+    window_row(
+        main,
+        staging,
+        begins=begins,
+        ends=begins + HOUR,
+        time_zone="Europe/Berlin",
+        ticket="CHG-4711",
+    )
     ((subject, text),) = told()
     assert told() == [] and kinds() == [kind]
     assert subject.startswith("Freeze from ") and subject.endswith(" UTC): main, staging")
     assert "“quarter end” begins at" in text and "main, staging: Frozen until" in text
-    assert "Reason: the books are closed" in text and "If it began now: It would hit" in text
+    assert "(quarter end [CHG-4711])." in text and "Reason: the books are closed" in text
+    assert "If it began now: It would hit" in text
     assert "/admin/pods_app/freezewindow/" in text
 
 

@@ -126,6 +126,7 @@ class Bench:
         Raises:
             CannotMeasure: it was not applied, or by another path.
         """
+        os.sync()  # what another way has written is not paid for by this one
         with Watch(self.directory(task) / "run") as watch:
             self.api.call(
                 "POST", f"tasks/{task['id']}/apply/", json={"plan_hash": task["plan_hash"]}
@@ -156,6 +157,7 @@ class Bench:
         stdout = copy / "run-by-hand" / "apply" / "stdout"
         stdout.parent.mkdir(parents=True)
         arguments = [*command, *_ARGUMENTS, str(copy / "plan.out")]
+        os.sync()
         with stdout.open("wb") as output:
             begun = time.time()
             process = subprocess.Popen(

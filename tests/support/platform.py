@@ -155,10 +155,10 @@ class Platform:
         self.server.environment["SLIPWAY_WORK_DIRECTORY"] = str(self.work / "elsewhere")
         self.restart_server()
 
-    def terraforms(self) -> list[psutil.Process]:
-        """Return the Terraform processes that run now."""
+    def terraforms(self, directory: Path | None = None) -> list[psutil.Process]:
+        """Return the Terraform processes that run now, all or those of one work directory."""
         found = []
-        for process in processes_below(self.work):
+        for process in processes_below(directory or self.work):
             try:
                 if process.name() in {"terraform", "tofu"} or _is_embedded(process):
                     found.append(process)

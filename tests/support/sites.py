@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tasks_app.services.state_position import current_version
 from tasks_app.services.tasks import create_task
 from tasks_app.services.variables import set_variable
 from tasks_app.services.workspaces import create_workspace, default_project
-from tasks_app.states import FINAL
+from tasks_app.states import FINAL, WarmupStatus
 from tests.support.configurations import archive
 from tests.support.programs import PATIENCE, wait_until
 
@@ -82,6 +83,20 @@ class Site:
         told = unended().filter(task=task).exclude(held=False, hold_reason="")
         wait_until(told.exists, f"task #{task.number} is ready")
         return task
+
+    def lose_directory(self, task: Task) -> None:
+        """Delete a waiting plan's work directory, until its agent told that nothing is ready."""
+        shutil.rmtree(self.directory(task))
+        failed = Task.objects.filter(pk=task.pk, warmup_status=WarmupStatus.FAILED)
+        wait_until(failed.exists, "the agent tells")
+        task.refresh_from_db()
+        assert "not on this agent any more" in task.warmup_error
+
+    def warm_without_pause(self, task: Task) -> None:
+        """Let the next attempt to make a plan ready come at once."""
+        Task.objects.filter(pk=task.pk, warmup_retry_at__isnull=False).update(
+            warmup_retry_at=ClockTimestamp()
+        )
 
     def confirm(self, task: Task) -> httpx.Response:
         """Confirm by the REST API; returns its answer."""

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -37,8 +36,7 @@ _STATE = {
 
 def _terraform(site: Site, task: Task) -> psutil.Process:
     """Return the one Terraform that runs for a task."""
-    below = f"{site.directory(task)}/"
-    (found,) = [p for p in site.platform.terraforms() if p.cwd().startswith(below)]
+    (found,) = site.platform.terraforms(site.directory(task))
     return found
 
 
@@ -63,8 +61,14 @@ def _wait_too_long(site: Site, task: Task) -> None:
 
 
 def _clean_up(site: Site, task: Task) -> None:
-    cleaned = partial(cleanup, everything_idle=True)
-    wait_until(lambda: any(one.delete for one in cleaned()), "its directory is cleaned up")
+    """Those of tasks that are over are cleaned up too, and its own once it was reported."""
+    mine = str(task.pk)
+
+    def cleaned() -> bool:
+        decisions = cleanup(everything_idle=True)
+        return any(one.delete and one.task_id == mine for one in decisions)
+
+    wait_until(cleaned, "its directory is cleaned up")
 
 
 #: How a hold ends, and what its task is afterwards.

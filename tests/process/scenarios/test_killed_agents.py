@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pods_app.leases import unended
 from pods_app.models import ApplyPermit
 from tasks_app.states import FINAL
 from tests.support.configurations import Counter, counting
@@ -36,6 +37,25 @@ class _Victim:
 
     def died(self) -> bool:
         return not self.agent.program.alive
+
+    def cooled(self) -> list[str]:
+        """Lose the directory of the plan when it is ready; returns the agent's moments so far."""
+        self.site.ready(self.site.wait(self.task, "apply_pending"))
+        self.site.lose_directory(self.task)
+        wait_until(lambda: not unended().filter(task=self.task).exists(), "it gave its slot back")
+        wait_until(self.agent.has_no_leases, "nothing is left of it")
+        return self.agent.moments
+
+    def warmed(self) -> None:
+        """Wait until the plan is held in a restored directory, by a Terraform that lives."""
+        self.site.warm_without_pause(self.task)
+        held = unended().filter(task=self.task, held=True, restored=True)
+        directory = self.site.directory(self.task)
+
+        def holds() -> bool:
+            return held.exists() and len(self.site.platform.terraforms(directory)) == 1
+
+        wait_until(holds, "it is held in a restored directory")
 
     @property
     def last_words(self) -> str:
@@ -94,6 +114,33 @@ def test_an_apply_happens_at_most_once_whenever_its_agent_dies(
             victim.agent.restart()
         for victim in victims:
             _judge(victim)
+            victim.agent.program.kill()
+
+
+def test_a_warm_up_survives_its_agents_death_at_every_step(
+    platform: Platform, tmp_path: Path
+) -> None:
+    """The directory is gone; it is restored, and Terraform held in it, whoever dies meanwhile."""
+    platform.start_controller()
+    witness = _Victim(platform, tmp_path, 0)
+    first = len(witness.cooled()) + 1
+    witness.warmed()
+    moments = witness.agent.moments[first - 1 :]
+    assert {"step restore", "step verify restored", "started hold", "step gate"} <= set(moments)
+    assert not {"step permit", "release"} & set(moments)
+    for batch in _in_batches(range(first, first + len(moments))):
+        victims = [_Victim(platform, tmp_path, number) for number in batch]
+        for victim in victims:
+            victim.cooled()
+            victim.site.warm_without_pause(victim.task)
+        for victim in victims:
+            wait_until(victim.died, "the agent died")
+            victim.agent.restart()
+        for victim in victims:
+            victim.warmed()
+            assert victim.counter.lines == [] and not victim.site.locked, victim.last_words
+            victim.site.apply(victim.task)
+            assert victim.counter.lines == ["counted"], victim.last_words
             victim.agent.program.kill()
 
 

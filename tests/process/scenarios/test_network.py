@@ -7,7 +7,6 @@ its honest end all the same: applied once, with nothing lost of its logs and its
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from pods_app.leases import unended
 from pods_app.models import ApplyPermit
 from pods_app.warmups import warm_pass
 from tasks_app.models import StateLock, Task
-from tasks_app.models.base import ClockTimestamp
-from tasks_app.states import WarmupStatus
 from tests.process.scenarios.conftest import PlanBriefly
 from tests.support.configurations import Counter, counting
 from tests.support.invariants import check_all
@@ -121,11 +118,9 @@ class _Life:
 
     def _restore(self) -> None:
         """Lose the directory, and have it warmed again."""
-        shutil.rmtree(self.site.directory(self.task))
-        failed = Task.objects.filter(pk=self.task.pk, warmup_status=WarmupStatus.FAILED)
-        wait_until(failed.exists, "the agent tells")
+        self.site.lose_directory(self.task)
         self._break(_BEFORE["restore"])
-        failed.update(warmup_retry_at=ClockTimestamp())
+        self.site.warm_without_pause(self.task)
         wait_until(lambda: warm_pass() or self.faults[-1].hits, "it is warmed again")
         self._heal(_BEFORE["restore"])
         restored = unended().filter(task=self.task, held=True, restored=True)

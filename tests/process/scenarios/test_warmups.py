@@ -9,13 +9,12 @@ import pytest
 
 from pods_app.leases import unended
 from tasks_app.models import Task
-from tasks_app.models.base import ClockTimestamp
 from tasks_app.states import WarmupStatus
 from tests.support.configurations import Counter, counting
 from tests.support.platform import Platform, StartPlatform
 from tests.support.programs import wait_until
 from tests.support.proxy import Action
-from tests.support.sites import Site, events
+from tests.support.sites import events
 
 _BUNDLE = "/artifacts/plan_bundle"
 
@@ -50,22 +49,6 @@ def test_a_plan_whose_agent_burnt_down_is_held_by_another_one(
     assert counter.lines == ["site0", "site1"]
 
 
-def _lose_the_directory(site: Site, task: Task) -> None:
-    """Delete it, until the agent has told that nothing lies ready any more."""
-    shutil.rmtree(site.directory(task))
-    failed = Task.objects.filter(pk=task.pk, warmup_status=WarmupStatus.FAILED)
-    wait_until(failed.exists, "the agent tells")
-    task.refresh_from_db()
-    assert "not on this agent any more" in task.warmup_error
-
-
-def _try_again_now(task: Task) -> None:
-    """Let the next attempt come without its pause."""
-    Task.objects.filter(pk=task.pk, warmup_retry_at__isnull=False).update(
-        warmup_retry_at=ClockTimestamp()
-    )
-
-
 def test_a_lost_directory_is_restored_and_held_although_the_server_restarts_meanwhile(
     platform: Platform, counter: Counter
 ) -> None:
@@ -74,8 +57,8 @@ def test_a_lost_directory_is_restored_and_held_although_the_server_restarts_mean
     site = platform.site(counting(counter))
     task = site.plan()
     bundle = platform.proxy.fault(Action.HOLD_REQUEST, "GET", _BUNDLE)
-    _lose_the_directory(site, task)
-    _try_again_now(task)
+    site.lose_directory(task)
+    site.warm_without_pause(task)
     bundle.wait()  # in the middle of the warm-up
     platform.server.kill()
     bundle.release()
@@ -95,13 +78,13 @@ def test_after_failed_warm_ups_the_apply_takes_the_normal_path(
     site = platform.site(counting(counter))
     task = site.plan()
     failing = platform.proxy.fault(Action.ANSWER, "GET", _BUNDLE, times=None, status=400)
-    _lose_the_directory(site, task)
+    site.lose_directory(task)
     for number in (1, 2, 3):
         failed = Task.objects.filter(
             pk=task.pk, warmup_status=WarmupStatus.FAILED, warmup_retry_count=number
         )
         wait_until(failed.exists, f"failure {number}")
-        _try_again_now(task)
+        site.warm_without_pause(task)
     task.refresh_from_db()
     assert task.warmup_retry_at is None, "it is not tried again by itself"
     failing.end()
@@ -142,8 +125,8 @@ def test_a_decision_in_the_middle_of_a_warm_up(
     site = platform.site(counting(counter))
     task = site.plan()
     bundle = platform.proxy.fault(Action.HOLD_REQUEST, "GET", _BUNDLE)
-    _lose_the_directory(site, task)
-    _try_again_now(task)
+    site.lose_directory(task)
+    site.warm_without_pause(task)
     bundle.wait()
     if decision == "confirmed":
         site.confirmed(task)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -31,6 +32,7 @@ from django.db.models.functions import RowNumber
 from pods_app import free_disk
 from pods_app.dispatch import takes_work
 from pods_app.freeze.gate import Start, judge, refusal
+from pods_app.health import doubt_seconds
 from pods_app.incarnation import installation
 from pods_app.leases import lease_of, start, unended
 from pods_app.locking import impatient, pod_accepts_work, take_idle_slot, usable_slot
@@ -143,9 +145,11 @@ def _place(task_id: UUID) -> Lease | None:
 def _candidates(task: Task) -> QuerySet[ManagedPod]:
     """Return the pods that could make a task's apply ready, best first.
 
-    The pod that keeps its directory, then those that have the plan's providers, then the
-    emptiest, so that what waits is spread. Never one that is deleting the task's directory.
+    Those whose agents are heard; of them the pod that keeps its directory, then those that have
+    the plan's providers, then the emptiest, so that what waits is spread. Never one that is
+    deleting the task's directory.
     """
+    silent = ClockTimestamp() - timedelta(seconds=doubt_seconds())
     idle = Q(usable_slot("slots__"), slots__status=SlotStatus.IDLE)
     return (
         ManagedPod.objects.filter(
@@ -157,6 +161,7 @@ def _candidates(task: Task) -> QuerySet[ManagedPod]:
             engines__contains=[{"engine": task.engine, "version": task.engine_version}],
         )
         .annotate(
+            in_doubt=Case(When(last_heartbeat__lt=silent, then=Value(True)), default=Value(False)),
             rank=Case(
                 When(has_directory(task), then=Value(0)),
                 When(providers__contains=task.plan.providers, then=Value(1)),
@@ -166,5 +171,5 @@ def _candidates(task: Task) -> QuerySet[ManagedPod]:
             idle=Count("slots", filter=idle),
         )
         .filter(idle__gt=0)
-        .order_by("rank", "-idle", "pod_name")
+        .order_by("in_doubt", "rank", "-idle", "pod_name")
     )

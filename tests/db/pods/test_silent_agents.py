@@ -10,7 +10,7 @@ from agents_app.models import Listening
 from pods_app import leases
 from pods_app.controller import controller_pass
 from pods_app.forecast import forecast_of
-from pods_app.models import ManagedPod
+from pods_app.models import ManagedPod, WorkDirectory
 from pods_app.states import ApplyPath
 from pods_app.warmups import expire_pass, warm_pass
 from tasks_app.models import Task
@@ -18,7 +18,7 @@ from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import confirm_task
 from tasks_app.states import Status, WarmupStatus
 from tests.support.factories import PLAN_HASH, make_pod, make_waiting_task, the_wish
-from tests.support.warmups import SYSTEM, events_of, report, state_of
+from tests.support.warmups import SYSTEM, events_of, let_go, report, state_of
 
 pytestmark = pytest.mark.django_db
 #: An agent is in doubt after seconds, and lost after minutes.
@@ -95,6 +95,18 @@ def test_it_is_made_ready_elsewhere_once_its_agent_is_lost(task, silent, other):
     lose(silent)
     assert state_of(task) == (WarmupStatus.WARMING, other.agent_id)
     assert events_of(task) == ["ready", "expired", "warming"]
+
+
+@pytest.mark.parametrize("seconds", [0, LOST / 2])
+def test_it_is_made_ready_where_the_agent_is_heard_though_another_has_the_directory(pool, seconds):
+    pod = make_pod(pool)
+    task = make_waiting_task()
+    WorkDirectory.objects.create(task=task, pod=pod, path="/x")
+    let_go(task)
+    other = make_pod(pool)
+    pass_in_silence(pod, seconds)
+    assert warm_pass() == 1
+    assert state_of(task) == (WarmupStatus.WARMING, (other if seconds else pod).agent_id)
 
 
 def test_it_is_made_ready_at_once_when_its_agent_comes_back_and_lets_go(task, silent):

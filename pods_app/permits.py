@@ -21,7 +21,7 @@ from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Task
 from tasks_app.models.base import ClockTimestamp
-from tasks_app.services.state_position import locked_state_position
+from tasks_app.services.state_position import lock_row
 from tasks_app.states import Status
 from tasks_app.transitions import transition
 
@@ -64,7 +64,7 @@ def grant(
     with transaction.atomic():  # locks in order: task, workspace, pool, pod, slot, lease
         task = lock_task_of(lease_id, pod)
         own_state = task.has_own_state
-        position = locked_state_position(task.workspace) if own_state else None
+        lock_row(task.workspace)  # nobody locks it, or moves its state, before the commit
         closed, usable = refusal(pod.pool_id, Start.APPLY), pod_may_apply(pod.pk)
         lease = lock_lease_of(task, lease_id, epoch)
         validity = _validity(path)
@@ -80,8 +80,8 @@ def grant(
             raise PermitRefused(f"{waiting.frozen(pod.pool, closed).sentence}; the apply waits.")
         if not usable:
             raise PermitRefused("The agent was declared lost, or its pod is being deleted.")
-        if task.workspace.locked_at:
-            raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
+        if facts.workspace_locked:
+            raise PermitRefused(f"The workspace is locked: {facts.lock_reason}")
         if facts.doubt:
             raise PermitRefused(facts.doubt)
         if own_state and facts.state_locked:
@@ -95,7 +95,8 @@ def grant(
             raise PermitRefused(
                 "What lies on the agent is not what was confirmed: plan hash or manifest differ."
             )
-        if own_state and position != (facts.state_lineage, facts.state_serial):
+        confirmed = (facts.state_lineage, facts.state_serial)
+        if own_state and confirmed != (facts.current_lineage or "", facts.current_serial):
             # The refusal must survive: the task fails here, outside the raise. Its lease is
             # released by that, and ends when the agent reports its process gone.
             void = PlanVoid("The state changed after the plan was confirmed; plan again.")
@@ -133,12 +134,19 @@ def grant(
 
 
 class _Facts(NamedTuple):
-    """What a permit is judged by besides the locked rows; what is not there is None."""
+    """What a permit is judged by besides the locked rows; what is not there is None.
+
+    Of the workspace too: what was read with the task may be older than the lock of its row.
+    """
 
     plan_hash: str
     manifest_digest: str
     state_lineage: str
     state_serial: int | None
+    current_lineage: str | None
+    current_serial: int | None
+    workspace_locked: bool
+    lock_reason: str
     permit_lease_id: UUID | None
     permit_key: UUID | None
     permit_left: timedelta
@@ -146,10 +154,12 @@ class _Facts(NamedTuple):
     state_locked: bool
 
 
-#: One question instead of four: each costs the person who confirmed another round trip.
+#: One question instead of six: each costs the person who confirmed another round trip.
 _FACTS = """
 SELECT confirmation.plan_hash, confirmation.manifest_digest,
     confirmation.state_lineage, confirmation.state_serial,
+    current.lineage, current.serial,
+    workspace.locked_at IS NOT NULL, workspace.lock_reason,
     permit.lease_id, permit.key, permit.expires_at - clock_timestamp(),
     here.doubt,
     EXISTS (
@@ -157,6 +167,11 @@ SELECT confirmation.plan_hash, confirmation.manifest_digest,
         WHERE held.workspace_id = task.workspace_id AND held.released_at IS NULL
     )
 FROM workspace_tasks task
+JOIN tasks_app_workspace workspace ON workspace.id = task.workspace_id
+LEFT JOIN LATERAL (
+    SELECT version.lineage, version.serial FROM tasks_app_stateversion version
+    WHERE version.workspace_id = task.workspace_id ORDER BY version.serial DESC LIMIT 1
+) current ON true
 LEFT JOIN tasks_app_confirmation confirmation ON confirmation.task_id = task.id
 LEFT JOIN pods_app_applypermit permit ON permit.task_id = task.id
 LEFT JOIN pods_app_installation here ON here.singleton

@@ -48,6 +48,21 @@ def soon(function: Callable[[], Any]) -> Callable[[], Any]:
     return later
 
 
+def wait_until_somebody_waits_for_a_row() -> None:
+    """Return when a connection of this database waits for a lock that another has."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits for a row")
+
+
 def no_surprise(results: Sequence[Any]) -> None:
     """Check that refusals have names; anything else is a bug, a deadlock above all."""
     errors = [r for r in results if isinstance(r, Exception)]

@@ -1,15 +1,18 @@
+import threading
 import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 
 from pods_app import leases
 from pods_app.models import ApplyPermit, Installation, Pool
 from pods_app.state_access import LeaseStateAccess, run_token
 from tasks_app.exceptions import PermitRefused, PlanVoid, StaleLease
-from tasks_app.models import Event, StateLock, StateVersion, Workspace
+from tasks_app.models import Event, StateLock, StateVersion, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.tasks import cancel_task, confirm_task
+from tasks_app.services.workspaces import lock_workspace
 from tasks_app.states import Status
 from tests.support.factories import (
     DIGEST,
@@ -18,7 +21,7 @@ from tests.support.factories import (
     make_waiting_task,
     make_workspace,
 )
-from tests.support.racing import race
+from tests.support.racing import race, wait_until_somebody_waits_for_a_row
 
 pytestmark = pytest.mark.django_db
 
@@ -106,6 +109,23 @@ def test_a_foreign_backend_is_recorded_as_not_verified(admin):
     confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
     ask(task)
     assert not ApplyPermit.objects.get(task=task).state_verified
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("backend", Workspace.StateBackend.values)
+def test_a_workspace_that_is_locked_while_the_permit_waits_has_none(admin, backend):
+    task = make_waiting_task()
+    Task.objects.filter(pk=task.pk).update(state_backend=backend)
+    confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.extend(race([lambda: ask(task)])))
+    with transaction.atomic():
+        lock_workspace(actor=admin, workspace=task.workspace, reason="do not touch")
+        asking.start()
+        wait_until_somebody_waits_for_a_row()
+    asking.join()
+    assert isinstance(answers[0], PermitRefused) and "do not touch" in str(answers[0])
+    assert not ApplyPermit.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,10 +1,8 @@
 """A stored state voids the plans made on another one: at once, and without a deadlock."""
 
 import threading
-import time
 
 import pytest
-from django.db import connection
 
 from tasks_app import blobs
 from tasks_app.actors import Actor
@@ -20,7 +18,7 @@ from tests.support.factories import (
     make_waiting_task,
     make_workspace,
 )
-from tests.support.racing import race
+from tests.support.racing import race, wait_until_somebody_waits_for_a_row
 from tests.support.rest import Person
 from tests.support.state import LINEAGE, StateClient, document
 
@@ -121,20 +119,6 @@ def test_the_state_is_stored_though_voiding_fails_and_the_controller_voids(
     task.refresh_from_db()
     assert task.status == Status.APPLY_PENDING
     assert void_plans.void_moved_plans() == 1
-
-
-def wait_until_somebody_waits_for_a_row() -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            if cursor.fetchone()[0]:
-                return
-        time.sleep(0.01)
-    raise AssertionError("nobody waits for a row")
 
 
 def test_an_upload_with_a_key_meets_a_confirmation_that_holds_the_task(

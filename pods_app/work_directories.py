@@ -130,6 +130,7 @@ def _store(
             if report.task_id not in known
         ],
         ignore_conflicts=True,
+        batch_size=1000,  # a statement takes 65535 values
     )
     with connection.cursor() as cursor:
         cursor.execute(

@@ -23,4 +23,15 @@ def _with_connection(function: Callable[..., Result], *args: Any) -> Result:
     try:
         return function(*args)
     finally:
-        connections.close_all()
+        _give_back()
+
+
+def _give_back() -> None:
+    """Return the connection to the pool; one that had an error is ended instead.
+
+    What is prepared on it may not fit the tables any more, as after a migration.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.errors_occurred and connection.connection is not None:
+            connection.connection.close()
+    connections.close_all()

@@ -208,8 +208,9 @@ def _without_object(pool: _Pool, row: Row) -> bool:
         pool.decide(Act.GONE, row.name, row.deletion, row)
         return False
     if row.uid:
-        # That of a frozen pool the freeze has deleted, and it takes the work away in its own way.
-        if not pool.wish.frozen:
+        # That of a frozen pool the freeze has deleted, and it takes the work away in its own way;
+        # but not while its schedule cannot be read, and then a lost pod is not left behind.
+        if not pool.wish.frozen or row.phase == PodPhase.LOST:
             pool.decide(Act.GONE, row.name, "it does not exist in the cluster any more", row)
         return False
     if pool.wish.frozen:

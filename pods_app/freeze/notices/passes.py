@@ -27,7 +27,7 @@ LOOK_BACK = timedelta(days=3)
 _IN_A_ROW = {NoticeKind.BEGAN, NoticeKind.ENDED, NoticeKind.INTERRUPTED}
 _SETTLED = timedelta(seconds=15)
 #: No attempt begins later in a pass, in seconds: the longest must fit into the job as well.
-_SENDING = 30.0
+_SENDING = 20.0
 ATTEMPTS_MAX = 10
 _BACK_OFF_MAX = timedelta(hours=1)
 _KEPT = timedelta(days=90)

@@ -1,18 +1,23 @@
 """Statements are prepared, unless a pooler stands between: ADR 14."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
-from django.db import connection
+from django.db import NotSupportedError, connection
 
 from pods_app.models import Lease
 from pods_app.wishes import wishes
+from tasks_app.threads import run_in
 from tests.support.factories import make_pod, make_pool
 
 ONE = "SELECT statement FROM pg_prepared_statements"
+_ALTER = "ALTER TABLE pods_app_lease ALTER COLUMN end_reason TYPE varchar(300)"
 OPTIONS = """
 import json
 from django.conf import settings
@@ -48,6 +53,31 @@ def test_a_column_that_a_migration_adds_breaks_nothing_that_is_prepared():
         with migration.cursor() as cursor:
             cursor.execute("ALTER TABLE pods_app_lease DROP COLUMN later")
         migration.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_column_that_a_migration_alters_costs_a_program_one_request_at_most():
+    """PostgreSQL refuses what it had prepared; the connection is not used again."""
+    pod = make_pod(make_pool())
+    answers = []
+    migration = connection.copy()
+    migration.ensure_connection()  # its own; what it alters, it forgets itself
+    try:
+        with ThreadPoolExecutor(1) as executor, migration.cursor() as cursor:
+            ask = partial(run_in, executor, wishes, pod)
+            for _ in range(3):
+                asyncio.run(ask())
+            cursor.execute(_ALTER, [])
+            for _ in range(3):
+                try:
+                    answers.append(asyncio.run(ask()))
+                except NotSupportedError as error:
+                    answers.append(str(error))
+            cursor.execute(_ALTER.replace("300", "250"), [])
+    finally:
+        migration.close()
+    assert "cached plan" in answers[0]
+    assert answers[1:] == [[], []]
 
 
 @pytest.mark.parametrize(

@@ -390,6 +390,12 @@ TABLE = {
         [],
         [],
     ),
+    "frozen, and its agent is lost meanwhile": (
+        replace(ONE, frozen=True),
+        [row(phase=PodPhase.LOST)],
+        [],
+        ["gone pool-0"],
+    ),
     "frozen before it was made": (replace(ONE, frozen=True), [row(uid="")], [], ["gone pool-0"]),
 }
 

@@ -26,6 +26,7 @@ from config.launch import Platform
 PATIENCE_SECONDS = 120.0
 #: How often the end of an apply is looked for, where that is measured.
 _VISIBLE_PAUSE = 0.02
+_SETTLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Bench:
         Raises:
             CannotMeasure: it was not applied, or by another path.
         """
-        os.sync()  # what another way has written is not paid for by this one
+        _settle()
         with Watch(self.directory(task) / "run") as watch:
             self.api.call(
                 "POST", f"tasks/{task['id']}/apply/", json={"plan_hash": task["plan_hash"]}
@@ -157,7 +158,7 @@ class Bench:
         stdout = copy / "run-by-hand" / "apply" / "stdout"
         stdout.parent.mkdir(parents=True)
         arguments = [*command, *_ARGUMENTS, str(copy / "plan.out")]
-        os.sync()
+        _settle()
         with stdout.open("wb") as output:
             begun = time.time()
             process = subprocess.Popen(
@@ -193,6 +194,12 @@ class Bench:
             "TF_HTTP_USERNAME": "admin",
             "TF_HTTP_PASSWORD": self._platform.token,
         }
+
+
+def _settle() -> None:
+    """Let come to rest what planning and the way before left behind: nobody confirms so soon."""
+    os.sync()
+    time.sleep(_SETTLE_SECONDS)
 
 
 #: As `agents_app/runner/apply.py` has them; the plan file follows.

@@ -24,6 +24,8 @@ GRAVE = {"serious", "critical"}
 def check(page: Page) -> None:
     """Let axe look at a page, and name every element with something grave."""
     page.evaluate(AXE)
+    # Until its font is there, an icon is the text of its name.
+    page.evaluate("async () => { await document.fonts.ready }")
     found: Any = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     grave = [
         f"{rule['impact']} {rule['id']}: {node['html'][:300]} ({node['failureSummary']})"

@@ -24,14 +24,14 @@ from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 from django.dispatch import Signal
 
-from pods_app.locking import lock_lease
+from pods_app.locking import lock_lease, lock_lease_alone
 from pods_app.models import Lease, ManagedPod, PodSlot
 from pods_app.notify import notify_agent
 from pods_app.states import RESERVING, LeasePhase, LeaseState, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.exceptions import NoCapacity, NotFound, StaleLease
 from tasks_app.models import Task
-from tasks_app.models.base import ClockTimestamp, columns
+from tasks_app.models.base import ClockTimestamp
 from tasks_app.services import warmups
 from tasks_app.states import Status
 from tasks_app.transitions import lock_task, locked, record
@@ -104,28 +104,13 @@ def _no_lease(lease_id: UUID) -> NoReturn:
     raise NotFound(f"This agent has no lease {lease_id}.")
 
 
-#: The slot before its lease, in one statement: what is joined is locked after what it joins.
-_LOCKED = f"""
-WITH mine AS MATERIALIZED (
-    SELECT slot.id FROM pods_app_podslot slot
-    JOIN pods_app_lease lease ON lease.slot_id = slot.id
-    WHERE lease.id = %(lease)s AND lease.task_id = %(task)s
-    FOR UPDATE OF slot
-)
-SELECT {columns(Lease, "lease")} FROM mine
-JOIN pods_app_lease lease ON lease.slot_id = mine.id
-WHERE lease.id = %(lease)s
-FOR UPDATE OF lease
-"""
-
-
 def lock_lease_of(task: Task, lease_id: UUID, epoch: int) -> Lease:
     """Return a lease of a task that the caller has locked, with slot and lease locked too.
 
     Raises:
         StaleLease: it is over, or the epoch is another.
     """
-    lease = Lease.objects.raw(_LOCKED, {"lease": lease_id, "task": task.pk})[0]
+    lease = lock_lease_alone(lease_id, task.pk)
     if lease.state == LeaseState.ENDED or lease.epoch != epoch:
         raise StaleLease()
     lease.task = task

@@ -22,6 +22,7 @@ from django.db.models.functions import Least
 
 from pods_app.models import Lease, ManagedPod, PodSlot, Pool
 from pods_app.states import SlotStatus
+from tasks_app.models.base import columns
 
 
 def pod_accepts_work(pod_id: UUID) -> bool:
@@ -106,6 +107,26 @@ def lock_lease(lease_id: UUID) -> Lease:
         .select_related("task__workspace", "slot__pod__pool")
         .get(pk=lease_id)
     )
+
+
+#: What is joined is locked after what it joins.
+_SLOT_THEN_LEASE = f"""
+WITH mine AS MATERIALIZED (
+    SELECT slot.id FROM pods_app_podslot slot
+    JOIN pods_app_lease lease ON lease.slot_id = slot.id
+    WHERE lease.id = %(lease)s AND lease.task_id = %(task)s
+    FOR UPDATE OF slot
+)
+SELECT {columns(Lease, "lease")} FROM mine
+JOIN pods_app_lease lease ON lease.slot_id = mine.id
+WHERE lease.id = %(lease)s
+FOR UPDATE OF lease
+"""
+
+
+def lock_lease_alone(lease_id: UUID, task_id: UUID) -> Lease:
+    """Do the same in one statement and without what the lease refers to: a permit waits for it."""
+    return Lease.objects.raw(_SLOT_THEN_LEASE, {"lease": lease_id, "task": task_id})[0]
 
 
 #: The value before, and the new one for the rest of the transaction.

@@ -110,8 +110,8 @@ def transition(
 
 
 def _locked_status(task: Task) -> str:
-    locked = Task.objects.select_for_update(of=("self",), no_key=True)
-    return locked.values_list("status", flat=True).get(pk=task.pk)
+    row = Task.objects.select_for_update(of=("self",), no_key=True)
+    return row.values_list("status", flat=True).get(pk=task.pk)
 
 
 def record(

@@ -282,14 +282,13 @@ def lock_state(
         known = StateLock.objects.filter(
             Q(released_at=None) | Q(lock_id=lock_id), workspace=workspace
         )
-        released = [lock for lock in known if lock.released_at]
         held = next((lock for lock in known if not lock.released_at), None)
         owner = (task.pk if task else None, None if task else actor.user)
         if held is not None:
             if held.lock_id == lock_id and (held.task_id, held.user) == owner:
                 return held
             raise StateLocked(holder=held.info)
-        if released:
+        if known:
             # A request that was long on its way: nobody would ever release this lock.
             raise NotPermitted("The lock with this ID was released before; make a new one.")
         if task is None:

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from pods_app import leases, outcomes, queue
 from pods_app.incarnation import begin_incarnation
 from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot
-from pods_app.registration import heartbeat, register_pod, report_leases
+from pods_app.registration import register_pod, report_leases
 from pods_app.services import drain_if_free, lose_pod, undrain_pod
 from pods_app.warmups import expire_pass, warm_pass
 from pods_app.wishes import wishes
@@ -46,6 +46,7 @@ from tasks_app.states import FINAL, Status, TaskType
 from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
+    hear_from,
     make_admin,
     make_pod,
     make_pool,
@@ -308,14 +309,7 @@ class Machine(Invariants, RuleBasedStateMachine):
     def beat(self, pick, forgets):
         pod, has = self.pods[pick % 2], self.has[pick % 2]
         pod.refresh_from_db()
-        heartbeat(
-            pod,
-            engines=pod.engines,
-            providers=[],
-            disk_total_bytes=1 << 40,
-            disk_free_bytes=1 << 40,
-            draining=False,
-        )
+        hear_from(pod)
         if forgets:
             has.clear()
             Lease.objects.update(

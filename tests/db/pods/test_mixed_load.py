@@ -5,7 +5,7 @@ from django.db import connection
 
 from pods_app import leases, outcomes, queue
 from pods_app.models import Lease, ManagedPod
-from pods_app.registration import heartbeat, report_leases
+from pods_app.registration import report_leases
 from pods_app.services import drain_pod, lose_pod, undrain_pod
 from pods_app.wishes import wishes
 from pods_app.work_directories import Reported, cleanup, report_directories
@@ -18,6 +18,7 @@ from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
     finish_planning,
+    hear_from,
     make_pod,
     make_task,
     make_workspace,
@@ -79,14 +80,7 @@ def test_no_deadlock_under_mixed_load(admin, pool):
 
     def beats():
         for pod in ManagedPod.objects.all():
-            heartbeat(
-                pod,
-                engines=pod.engines,
-                providers=[],
-                disk_total_bytes=1 << 40,
-                disk_free_bytes=1 << 40,
-                draining=False,
-            )
+            hear_from(pod)
             named = leases.unended().filter(slot__pod=pod)
             report_leases(pod, named.values_list("pk", flat=True))
             tasks = Task.objects.filter(leases__slot__pod=pod).distinct()[:20]

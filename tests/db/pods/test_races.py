@@ -8,7 +8,7 @@ from django.db import transaction
 from pods_app import leases, queue
 from pods_app.dispatch import dispatch_task
 from pods_app.models import ApplyPermit, Lease, ManagedPod, PodSlot, WorkDirectory
-from pods_app.registration import heartbeat, report_leases
+from pods_app.registration import report_leases
 from pods_app.services import drain_if_free, lose_pod
 from pods_app.work_directories import Reported, cleanup, report_directories
 from tasks_app.actors import Actor
@@ -21,6 +21,7 @@ from tests.support.factories import (
     PLAN_HASH,
     ask_permit,
     finish_planning,
+    hear_from,
     make_pod,
     make_task,
     make_waiting_task,
@@ -92,14 +93,7 @@ def test_a_drain_and_a_claim_beside_heartbeats(pool, pod):
 
     def beat():
         for _ in range(3):
-            heartbeat(
-                ManagedPod.objects.get(pk=pod.pk),
-                engines=pod.engines,
-                providers=[],
-                disk_total_bytes=1 << 40,
-                disk_free_bytes=1 << 40,
-                draining=False,
-            )
+            hear_from(ManagedPod.objects.get(pk=pod.pk))
 
     for _ in range(24):
         ManagedPod.objects.update(draining=False)

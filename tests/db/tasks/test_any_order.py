@@ -173,6 +173,7 @@ class Platform(RuleBasedStateMachine):
             workspace=workspace,
             content=document(max(serial, 0), who="person"),
         )
+        void_moved_plans()  # what follows the commit, which this transaction never has
 
     @rule(n=pick)
     def force_unlock(self, n: int) -> None:

@@ -27,6 +27,10 @@ _SOCKET_FOLDER_BYTES_MAX = 75
 _ELSEWHERE = "tmp-elsewhere"
 _PREFIX = "slipway-run-"
 _SECRETS = "secrets.json"
+#: Terraform and its providers talk over a socket in the run's own folder without TLS, whose keys
+#: cost each start of a provider some 20 ms (ADR 15). A workspace can set it to "" for one that
+#: insists on TLS.
+_DEFAULTS = {"TF_DISABLE_PLUGIN_TLS": "1"}
 _PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 #: Linux takes no longer string in an environment (MAX_ARG_STRLEN), its end included.
 _STRING_BYTES_MAX = 128 * 1024 - 1
@@ -130,16 +134,17 @@ def _write_secret(path: Path, content: str) -> None:
 def build(job: Job, home: PrivateHome) -> dict[str, str]:
     """Return the whole environment of a Terraform process.
 
-    The workspace's own variables come first, so that they never replace what pins the run:
-    the state's address above all, which decides what state is written.
+    What pins the run comes after the workspace's own variables, which never replace it: the
+    state's address above all, which decides what state is written.
 
     Raises:
         StepFailed: a variable may not be set, or the system cannot pass it on.
     """
-    environment = {variable.name: variable.value for variable in job.environment}
-    for name in environment:
+    own = {variable.name: variable.value for variable in job.environment}
+    for name in own:
         if reason := refusal(name):
             raise StepFailed(f"The environment variable {name} is refused. {reason}")
+    environment = _DEFAULTS | own
     environment |= {f"TF_VAR_{variable.name}": variable.value for variable in job.variables}
     proxy = {name: job.proxy[name] for name in _PROXY_NAMES if name in job.proxy}
     environment |= proxy

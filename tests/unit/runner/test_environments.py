@@ -49,6 +49,7 @@ def test_nothing_is_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "TF_CLI_CONFIG_FILE",
         "TF_HTTP_RETRY_MAX",
         "CHECKPOINT_DISABLE",
+        "TF_DISABLE_PLUGIN_TLS",
         "GIT_TERMINAL_PROMPT",
         "GIT_CONFIG_NOSYSTEM",
         "GIT_SSH_COMMAND",
@@ -68,6 +69,12 @@ def test_the_workspaces_variables_are_there(tmp_path: Path) -> None:
     assert environment["https_proxy"] == environment["HTTPS_PROXY"] == "http://proxy"
     assert environment["TF_TOKEN_my__host_example_org"] == "tok"
     assert environment["PATH"] != "/evil"
+
+
+def test_a_workspace_may_want_tls_between_terraform_and_its_providers(tmp_path: Path) -> None:
+    """An empty value is how Terraform is told so."""
+    one = job(_SOURCE, environment=[environment_variable("TF_DISABLE_PLUGIN_TLS", "")])
+    assert _build(tmp_path, one)["TF_DISABLE_PLUGIN_TLS"] == ""
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Manager, QuerySet
 
 from tasks_app.actors import Actor
 from tasks_app.exceptions import IllegalTransition, NotFound
 from tasks_app.models import Event, Task
-from tasks_app.models.base import ClockTimestamp
+from tasks_app.models.base import ClockTimestamp, update_returning
 from tasks_app.signals import task_transitioned
 from tasks_app.states import FINAL, TRANSITIONS, WAITING, Status, WarmupStatus, sources_of
 
@@ -44,6 +44,12 @@ def lock_task(task_id: UUID) -> Task:
         return locked(Task.objects).get(pk=task_id)
     except Task.DoesNotExist:
         raise NotFound(f"There is no task {task_id}.") from None
+
+
+def lock_task_row(task_id: UUID) -> None:
+    """Lock a task's row as :func:`lock_task` does, for whoever needs nothing of what it says."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM workspace_tasks WHERE id = %s FOR NO KEY UPDATE", [task_id])
 
 
 def locked(tasks: Manager[Task] | QuerySet[Task]) -> QuerySet[Task]:
@@ -83,12 +89,11 @@ def transition(
             fields = {"finished_at": ClockTimestamp(), **_NOT_WARM, **fields}
         fields.setdefault("waiting_reason", WAITING.get(target, ""))
         changes = {"status": target, **fields}
-        row = Task.objects.filter(pk=task.pk)
         # The status that was read is nearly always the present one, and then one statement does.
         source = Status(task.status)
-        if source not in allowed or not row.filter(status=source).update(**changes):
+        if source not in allowed or not _update(task, source, changes):
             source = Status(_locked_status(task))
-            if source not in allowed or not row.filter(status=source).update(**changes):
+            if source not in allowed or not _update(task, source, changes):
                 raise IllegalTransition(source, target, TRANSITIONS[source])
         Event.objects.create(
             kind=f"task.{target}",
@@ -103,10 +108,23 @@ def transition(
             epoch=getattr(lease, "epoch", None),
             data=data or {},
         )
-        # With its workspace, which whoever hears of it asks for next.
-        task.refresh_from_db(from_queryset=Task.objects.select_related("workspace"))
         task_transitioned.send(sender=Task, task=task, source=source, target=target)
     return task
+
+
+def _update(task: Task, source: Status, changes: dict[str, Any]) -> bool:
+    """Change the row if it has this status, and refresh ``task`` from it; False if it has not.
+
+    A workspace that was read with the task stays with it: whoever hears of it asks for it next.
+    """
+    changed = update_returning(Task.objects.filter(pk=task.pk, status=source), **changes)
+    for row in changed:
+        for field in Task._meta.concrete_fields:
+            setattr(task, field.attname, getattr(row, field.attname))
+        for relation in Task._meta.related_objects:
+            if relation.is_cached(task):
+                relation.delete_cached_value(task)
+    return bool(changed)
 
 
 def _locked_status(task: Task) -> str:
@@ -118,18 +136,18 @@ def record(
     kind: str,
     *,
     actor: Actor,
-    task: Task | None = None,
+    task: Task | UUID | None = None,
     workspace: Any = None,
     cause: str = "",
     lease: Any = None,
     data: dict[str, Any] | None = None,
 ) -> Event:
     """Write an audit row for something that is not a change of status."""
-    about: Any = workspace if workspace is not None else task and task.workspace_id
+    about: Any = workspace if workspace is not None else getattr(task, "workspace_id", None)
     workspace_id: UUID | None = getattr(about, "pk", about)
     return Event.objects.create(
         kind=kind,
-        task=task,
+        task_id=getattr(task, "pk", task),
         workspace_id=workspace_id,
         actor=actor.name,
         user=actor.user,

@@ -35,7 +35,7 @@ from tasks_app.services.state_position import current_version, lock_row
 from tasks_app.services.void_plans import void_outdated_plans
 from tasks_app.signals import state_unlocked_by_force
 from tasks_app.states import Status
-from tasks_app.transitions import lock_task, record
+from tasks_app.transitions import lock_task, lock_task_row, record
 
 
 def read_state(version: StateVersion) -> bytes:
@@ -96,7 +96,7 @@ def store_state(
     facts = parse_state(content)
     with transaction.atomic():
         if task_id is not None:
-            lock_task(task_id)
+            lock_task_row(task_id)
         lock_row(workspace)
         held = open_lock(workspace)
         if held is None or held.lock_id != lock_id:
@@ -162,7 +162,7 @@ def append_version(
         actor=actor,
         workspace=workspace,
         cause=cause,
-        task=Task.objects.filter(pk=task_id).first() if task_id else None,
+        task=task_id,
         data={"serial": facts.serial, "bytes": len(content)},
     )
     # Not in this transaction, nor in one of the caller's around it (a request with an
@@ -260,12 +260,15 @@ def lock_state(
     workspace: Workspace,
     info: dict[str, Any],
     actor: Actor,
-    task: Task | None = None,
+    task_id: UUID | None = None,
     lease_id: UUID | None = None,
 ) -> StateLock:
     """Grant Terraform's lock; the same ID again is granted again (its reply was lost).
 
     The caller decided whether this actor may lock; for a run it holds the task's row.
+
+    Args:
+        task_id, lease_id: of the run that locks; None: a person.
 
     Raises:
         InvalidInput: no ID.
@@ -283,7 +286,7 @@ def lock_state(
             Q(released_at=None) | Q(lock_id=lock_id), workspace=workspace
         )
         held = next((lock for lock in known if not lock.released_at), None)
-        owner = (task.pk if task else None, None if task else actor.user)
+        owner = (task_id, None if task_id else actor.user)
         if held is not None:
             if held.lock_id == lock_id and (held.task_id, held.user) == owner:
                 return held
@@ -291,21 +294,21 @@ def lock_state(
         if known:
             # A request that was long on its way: nobody would ever release this lock.
             raise NotPermitted("The lock with this ID was released before; make a new one.")
-        if task is None:
+        if task_id is None:
             _refuse_while_applying(workspace)
         lock = StateLock.objects.create(
             workspace=workspace,
             lock_id=lock_id,
             info=info,
-            task=task,
+            task_id=task_id,
             lease_id=lease_id,
-            user=None if task else actor.user,
+            user=None if task_id else actor.user,
         )
         record(
             "state.locked",
             actor=actor,
             workspace=workspace,
-            task=task,
+            task=task_id,
             data={"id": lock_id, "operation": info["Operation"][:50]},
         )
     return lock

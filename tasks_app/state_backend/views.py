@@ -33,12 +33,12 @@ from tasks_app.exceptions import (
     StateLocked,
     TooLarge,
 )
-from tasks_app.models import Task, Workspace
+from tasks_app.models import Workspace
 from tasks_app.permissions import Action, may
 from tasks_app.ports import StateGrant, state_access
 from tasks_app.services import state as service
 from tasks_app.services.state_position import current_version
-from tasks_app.transitions import lock_task
+from tasks_app.transitions import lock_task_row
 
 #: LockInfo has a few hundred bytes.
 _LOCK_INFO_BYTES = 1 << 16
@@ -203,7 +203,7 @@ def _lock(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRe
         return HttpResponse(status=200)
     with transaction.atomic():
         # The permit, a cancel and a verdict all take the task's row: ask again under it.
-        task: Task = lock_task(caller.grant.task_id)
+        lock_task_row(caller.grant.task_id)
         grant = state_access().authenticate(caller.password)
         if grant is None or not grant.may_lock:
             raise NotPermitted(grant.refusal if grant else "This run is over.")
@@ -211,7 +211,7 @@ def _lock(request: HttpRequest, workspace: Workspace, caller: _Caller) -> HttpRe
             workspace=workspace,
             info=info,
             actor=caller.actor,
-            task=task,
+            task_id=grant.task_id,
             lease_id=grant.lease_id,
         )
     return HttpResponse(status=200)

@@ -253,7 +253,7 @@ def build() -> Showcase:
         workspace=unknown,
         info={"ID": str(uuid.uuid4()), "Operation": "OperationTypeApply", "Who": "edge-1"},
         actor=Actor.agent(gone.agent_id),
-        task=lost,
+        task_id=lost.pk,
         lease_id=lease_of(lost).pk,
     )
     ManagedPod.objects.filter(pool=edge).update(draining=False)

@@ -50,7 +50,7 @@ def unknown(waiting, pod, admin):
         workspace=waiting.workspace,
         info={"ID": str(uuid.uuid4()), "Operation": "OperationTypeApply"},
         actor=Actor.agent(pod.agent_id),
-        task=waiting,
+        task_id=waiting.pk,
         lease_id=lease.pk,
     )
     lose_pod(pod.pk, actor=SYSTEM, cause="no heartbeat for 61 s")

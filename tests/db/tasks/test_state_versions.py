@@ -196,7 +196,7 @@ def test_no_upload_slips_between_the_position_and_the_end_of_a_plan(monkeypatch)
 def holder(workspace):
     """A task that holds its lock."""
     task = make_task(workspace)
-    state.lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task=task)
+    state.lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task_id=task.pk)
     return task
 
 
@@ -254,15 +254,10 @@ def test_locks_unlocks_and_forced_unlocks_race_without_a_deadlock():
     def work(number):
         for turn in range(6):
             lock = f"{number}-{turn}"
-            mine = task if number % 2 else None
+            mine = task.pk if number % 2 else None
             try:
-                state.lock_state(workspace=workspace, info={"ID": lock}, actor=admin, task=mine)
-                state.unlock_state(
-                    workspace=workspace,
-                    lock_id=lock,
-                    actor=admin,
-                    task_id=mine.pk if mine else None,
-                )
+                state.lock_state(workspace=workspace, info={"ID": lock}, actor=admin, task_id=mine)
+                state.unlock_state(workspace=workspace, lock_id=lock, actor=admin, task_id=mine)
             except (StateLocked, Conflict):
                 pass
 

@@ -370,7 +370,7 @@ def test_the_lock_an_interrupted_apply_left_is_evidence_until_acknowledged(admin
 
     workspace = make_workspace()
     task = make_waiting_task(workspace)
-    lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task=task)
+    lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task_id=task.pk)
     Task.objects.filter(pk=task.pk).update(status=Status.INTERRUPTED, confirmed_at=ClockTimestamp())
     assert open_lock(workspace).lock_id == "a"
     tasks.acknowledge_task(actor=admin, task_id=task.pk, comment="the pod is gone")

@@ -58,7 +58,8 @@ def over_http(person, workspace):
 
 def recovered(person, workspace):
     holder = make_task(workspace)
-    state.lock_state(workspace=workspace, info={"ID": "a"}, actor=Actor("task:x"), task=holder)
+    actor = Actor("task:x")
+    state.lock_state(workspace=workspace, info={"ID": "a"}, actor=actor, task_id=holder.pk)
     assert store_recovered_state(task=holder, content=document(1), actor=Actor.agent("a"))
 
 

@@ -1,6 +1,7 @@
 """Wakes for long polls: one LISTEN connection per web process, in a thread of its own.
 
-A wake is a hint, never a message: whoever waits asks the database again. After every
+A wake is a hint, never a message: whoever waits asks the database again, or lets the agent ask
+for the permit, which decides. After every
 (re)connection everybody is woken, because a notification may have been missed meanwhile.
 
 The same thread notes every few seconds that this process could hear agents
@@ -23,7 +24,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from agents_app.health import note_listening
-from pods_app.notify import AGENTS_CHANNEL, notify_agent
+from pods_app.notify import AGENTS_CHANNEL, Confirmed, notify_agent, read_wake
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,10 @@ _LOOK_SECONDS = 0.5
 
 
 class Waiter:
-    """One long poll. Its event belongs to the event loop that made it."""
+    """One long poll. Its event belongs to the event loop that made it.
+
+    ``confirmed`` is what its wakes named, of those that named anything.
+    """
 
     #: Whose wakes it gets; None before it has entered, and after its end.
     agent_id: str | None = None
@@ -46,9 +50,12 @@ class Waiter:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
+        self.confirmed: list[Confirmed] = []
 
-    def wake(self) -> None:
+    def wake(self, confirmed: Confirmed | None = None) -> None:
         """Wake the poll from any thread."""
+        if confirmed is not None:
+            self.confirmed.append(confirmed)
         try:
             self._loop.call_soon_threadsafe(self._event.set)
         except RuntimeError:
@@ -119,10 +126,10 @@ class Hub:
                 waiter.agent_id = agent_id
                 self._waiters.setdefault(agent_id, set()).add(waiter)
 
-    def wake(self, agent_id: str) -> None:
+    def wake(self, agent_id: str, confirmed: Confirmed | None = None) -> None:
         """Wake the polls of one agent."""
         for waiter in tuple(self._waiters.get(agent_id, ())):
-            waiter.wake()
+            waiter.wake(confirmed)
 
     def _wake_everybody(self) -> None:
         for waiters in tuple(self._waiters.values()):
@@ -168,7 +175,7 @@ class Hub:
         if payload == self._check:
             self._check = ""
         else:
-            self.wake(payload)
+            self.wake(*read_wake(payload))
 
     def _send_check(self) -> None:
         """Notify ourselves through the connection that everybody else uses."""

@@ -155,6 +155,8 @@ class SimulatedAgent:
 
     def _take(self, reply: schema.WorkReply) -> bool:
         """Take over the server's wishes; returns whether they are others than before."""
+        if reply.assignments is None:
+            return True  # a confirmation; the wish for it comes with the next poll
         before, self._known = self._known, {}
         for one in reply.assignments:
             known = before.get(one.lease_id)

@@ -129,6 +129,7 @@ class Bench:
         """
         _settle()
         with Watch(self.directory(task) / "run") as watch:
+            begun = time.time()
             self.api.call(
                 "POST", f"tasks/{task['id']}/apply/", json={"plan_hash": task["plan_hash"]}
             )
@@ -142,7 +143,7 @@ class Bench:
                 f"The apply is {ended['status']} by the {ended['apply_path']} path "
                 f"instead of applied by {path}: {ended['apply_path_reason']} {ended['error']}"
             )
-        return Confirmed(seconds(ended["confirmation"]["created_at"]), start, seen)
+        return Confirmed(begun, start, seen)
 
     def remove_mirror(self) -> None:
         """Take the agent's providers away, as a new machine has none."""

@@ -9,9 +9,10 @@ Every path takes its turn with every provider, with Slipway's own state, on one 
 - normal: directory and slot are gone and nothing was warmed; the provider in the agent's mirror
 - rebuilt: as normal, the mirror gone too, the provider in a zipped one upstream
 
-The clock starts at the database time of the confirmation, inside its transaction; the one by
-hand when the process is started. It ends at the time that Terraform itself writes into its first
-`apply_start` message. Also told: when the end was visible over the API, and how long a plan took.
+The clock starts when the confirmation is sent; the one by hand, which has Terraform's own
+defaults, when the process is started. It ends at the time that Terraform itself writes into its
+first `apply_start` message. Also told: when the end was visible over the API, and how long a plan
+took.
 """
 
 from __future__ import annotations

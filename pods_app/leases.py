@@ -26,7 +26,7 @@ from django.dispatch import Signal
 
 from pods_app.locking import lock_lease, lock_lease_alone
 from pods_app.models import Lease, ManagedPod, PodSlot
-from pods_app.notify import notify_agent
+from pods_app.notify import Confirmed, notify_agent
 from pods_app.states import RESERVING, LeasePhase, LeaseState, SlotStatus
 from tasks_app.actors import Actor
 from tasks_app.exceptions import NoCapacity, NotFound, StaleLease
@@ -169,7 +169,7 @@ def promote(lease: Lease, *, actor: Actor) -> bool:
     if not _advance(lease, RESERVING, LeasePhase.APPLY):
         return False
     record("lease.promoted", actor=actor, task=lease.task, lease=lease)
-    notify_agent(lease.slot.pod.agent_id)
+    notify_agent(lease.slot.pod.agent_id, Confirmed(lease.pk, lease.environment_digest))
     return True
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
@@ -12,9 +14,34 @@ AGENTS_CHANNEL = "slipway_agents"
 CONTROLLER_CHANNEL = "slipway_controller"
 
 
-def notify_agent(agent_id: str) -> None:
-    """Wake the long poll of an agent when the transaction commits. A hint, never a message."""
-    _notify(AGENTS_CHANNEL, agent_id)
+@dataclass(frozen=True)
+class Confirmed:
+    """The plan that an agent keeps ready under a lease was confirmed.
+
+    Args:
+        environment_digest: of what the agent was given for it last; "" if it has to be given
+            something else.
+    """
+
+    lease_id: UUID
+    environment_digest: str
+
+
+def notify_agent(agent_id: str, confirmed: Confirmed | None = None) -> None:
+    """Wake the long poll of an agent when the transaction commits. A hint, never a message.
+
+    Args:
+        confirmed: why, where the agent can ask for the permit without asking what is wished.
+    """
+    hint = f" {confirmed.lease_id} {confirmed.environment_digest}" if confirmed else ""
+    _notify(AGENTS_CHANNEL, agent_id + hint)
+
+
+def read_wake(payload: str) -> tuple[str, Confirmed | None]:
+    """Return what :func:`notify_agent` was called with."""
+    agent_id, _, hint = payload.partition(" ")
+    lease_id, _, digest = hint.partition(" ")
+    return agent_id, Confirmed(UUID(lease_id), digest) if digest else None
 
 
 def notify_controller() -> None:

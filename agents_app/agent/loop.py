@@ -112,7 +112,7 @@ class Loop:
             begun = time.monotonic()
             try:
                 reply = self._poll(wait)
-                self._reconcile(reply.assignments)
+                self._take(reply)
             except Unreachable:
                 reply = None  # the client has said so
             except Refused as refusal:
@@ -135,6 +135,13 @@ class Loop:
         request = WorkRequest(incarnation=incarnation, known=known, wait_seconds=wait)
         # Repeated for a while only: what is known changes meanwhile.
         return self._server.work(request, Patience(30.0))
+
+    def _take(self, reply: WorkReply) -> None:
+        if reply.assignments is not None:
+            self._reconcile(reply.assignments)
+        for worker in self.workers():
+            if worker.lease_id in reply.confirmed:
+                worker.confirmed()
 
     def _reconcile(self, assignments: list[Assignment]) -> None:
         for assignment in assignments:
@@ -200,13 +207,16 @@ class Loop:
 
 
 def _same(reply: WorkReply, before: WorkReply | None) -> bool:
-    return before is not None and _wishes(reply) == _wishes(before)
+    named = before is not None and before.confirmed == reply.confirmed
+    return named and _wishes(reply) == _wishes(before)
 
 
 def _applies(reply: WorkReply | None) -> set[UUID]:
-    named = reply.assignments if reply else []
-    return {one.lease_id for one in named if one.directive == Directive.APPLY}
+    return {lease_id for lease_id, directive in _wishes(reply) if directive == Directive.APPLY}
 
 
-def _wishes(reply: WorkReply) -> list[tuple[UUID, str]]:
-    return [(one.lease_id, one.directive) for one in reply.assignments]
+def _wishes(reply: WorkReply | None) -> list[tuple[UUID, str]]:
+    if reply is None:
+        return []
+    named = [(one.lease_id, one.directive.value) for one in reply.assignments or ()]
+    return named + [(lease_id, Directive.APPLY.value) for lease_id in reply.confirmed]

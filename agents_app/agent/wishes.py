@@ -33,6 +33,7 @@ class Wishes:
         self._digest = ""  # of the environment of the newest job
         self._job: Job | None = None  # to be taken up
         self._given: Job | None = None  # the newest, taken up or not
+        self._confirmed = False
         self._keep = True
         self._named = True
         self._received = time.monotonic()
@@ -56,12 +57,24 @@ class Wishes:
             if assignment.job is not None:
                 self._job = self._given = assignment.job
                 self._digest = assignment.job.environment_digest
-            elif news and assignment.directive == Directive.APPLY:
+            elif news and assignment.directive == Directive.APPLY and not self._confirmed:
                 if self._given is not None and self._given.plan is not None:
                     self._job = self._given  # the hold's
                 else:
                     self._known = None  # asked for again, it comes with its job
             self._changed.notify_all()
+
+    def confirmed(self) -> None:
+        """Take up the apply of what lies ready before the server says the wish for it.
+
+        The wish that is acted upon stays the former one, so that the next poll gets that wish.
+        """
+        with self._changed:
+            if self._known in WARMS and self._given is not None and self._given.plan is not None:
+                self._received = time.monotonic()
+                log.info("lease %s: confirmed", self._lease_id)
+                self._wish, self._job, self._confirmed = Directive.APPLY, self._given, True
+                self._changed.notify_all()
 
     def unlisted(self) -> None:
         """The server does not name this lease any more."""

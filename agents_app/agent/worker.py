@@ -114,6 +114,10 @@ class LeaseWorker:
         elif assignment.directive == Directive.END:
             self.let_go("the server wants its slot back")
 
+    def confirmed(self) -> None:
+        """Ask for the permit of what lies ready, if anything does."""
+        self._wishes.confirmed()
+
     def unlisted(self) -> None:
         """The server does not name this lease any more."""
         self._wishes.unlisted()

@@ -50,7 +50,7 @@ from agents_app.services import (
     registration,
     warmup,
 )
-from agents_app.services.work import next_work
+from agents_app.services.work import next_work, ready_applies
 from tasks_app.exceptions import InvalidInput, NotFound, TooLarge
 from tasks_app.models import Blob
 
@@ -102,6 +102,8 @@ async def _wait_for_work(request: HttpRequest, waiter: Waiter, message: WorkRequ
     until = clock() + message.wait_seconds * random.uniform(0.5, 1.0)
     while True:
         await waiter.wait(max(until - clock(), 0))
+        if begin := ready_applies(message, waiter.confirmed):
+            return WorkReply(assignments=None, confirmed=begin)
         over = clock() >= until
         last = over or hub().closing
         answer = await in_thread(_look_again, request, message, last, urgent=not over)

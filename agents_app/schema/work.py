@@ -111,6 +111,11 @@ class WorkRequest(Message):
 
 
 class WorkReply(Message):
-    """All wishes. An unpermitted lease the agent has and this list lacks must be stopped."""
+    """All wishes. An unpermitted lease the agent has and this list lacks must be stopped.
 
-    assignments: list[Assignment]
+    Or no wishes, but the leases whose warm-up or hold was ``confirmed`` under the job that the
+    agent has: it asks for their permits at once, and for the wishes with its next poll.
+    """
+
+    assignments: list[Assignment] | None
+    confirmed: list[UUID] = []

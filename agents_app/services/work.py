@@ -9,6 +9,7 @@ from agents_app.schema import Assignment, Directive, KnownAssignment, WorkReply,
 from agents_app.services.job import jobs_for
 from agents_app.tokens import Caller
 from pods_app.leases import mark_delivered
+from pods_app.notify import Confirmed
 from pods_app.wishes import Wish, wishes
 
 #: What the agent has must be what the server would give it now.
@@ -56,6 +57,18 @@ def next_work(caller: Caller, message: WorkRequest, *, last: bool) -> WorkReply 
             for wish in wanted
         ]
     )
+
+
+def ready_applies(message: WorkRequest, confirmed: Iterable[Confirmed]) -> list[UUID]:
+    """Return the leases of confirmed plans whose agent can ask for the permit without a job."""
+    present = {one.lease_id: one.environment_digest for one in confirmed}
+    return [
+        entry.lease_id
+        for entry in message.known
+        if entry.directive in _NEEDS_PRESENT_JOB
+        and entry.environment_digest
+        and entry.environment_digest == present.get(entry.lease_id)
+    ]
 
 
 def _up_to_date(wish: Wish, known: KnownAssignment | None) -> bool:

@@ -111,6 +111,7 @@ class FakeServer:
     leases: list[FakeLease] = field(default_factory=list)
     incarnation: UUID = field(default_factory=uuid4)
     token: str = "token-1"
+    confirmed: list[UUID] = field(default_factory=list)  # told once, instead of the wishes
     calls: list[str] = field(default_factory=list)
     refuse: Callable[[str], httpx.Response | None] = lambda call: None
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -163,13 +164,18 @@ class FakeServer:
         while True:
             with self._lock:
                 wanted = [lease for lease in self.leases if lease.listed and not lease.ended]
+                if self.confirmed:
+                    told, self.confirmed = self.confirmed, []
+                    return WorkReply(assignments=None, confirmed=told)
                 here = {(lease.lease_id, lease.directive) for lease in wanted}
                 if here != known or time.monotonic() >= until:
                     return WorkReply(assignments=[self._assignment(w, known) for w in wanted])
             time.sleep(0.01)
 
     def _assignment(self, lease: FakeLease, known: set[Any]) -> Assignment:
-        runs = lease.directive not in {Directive.HOLD, Directive.END}
+        runs = lease.directive != Directive.END
+        if lease.directive == Directive.HOLD:
+            runs = lease.job.plan is not None  # else what was planned here only waits
         fresh = (lease.lease_id, lease.directive) not in known
         return Assignment(
             lease_id=lease.lease_id,

@@ -22,6 +22,8 @@ from tests.support.factories import make_task, make_waiting_task
 
 #: Far longer than any test: a poll that ends before was woken.
 LONG = 50
+#: There are no wishes.
+NOTHING = {"assignments": [], "confirmed": []}
 
 
 def in_thread(function, *args, **kwargs):
@@ -69,7 +71,7 @@ def statements(pattern):
 
 def test_an_idle_poll_ends_with_the_unchanged_wishes(agent):
     reply = agent.work(wait=0.01)
-    assert (reply.status, reply.json) == (200, {"assignments": []})
+    assert (reply.status, reply.json) == (200, NOTHING)
 
 
 def test_waiting_work_is_answered_at_once(agent, planning):
@@ -110,6 +112,7 @@ def test_a_task_wakes_its_agent(agent, hub):
 
 
 def test_a_confirmation_wakes_the_agent_that_holds_the_plan(agent, hub, admin):
+    """At once by name, so that it asks for the permit; the wish comes with the next poll."""
     task = make_waiting_task()
     (held,) = agent.work().json["assignments"]
     assert held["directive"] == "hold"
@@ -120,9 +123,29 @@ def test_a_confirmation_wakes_the_agent_that_holds_the_plan(agent, hub, admin):
         await in_thread(confirm_task, actor=admin, task_id=task.pk, plan_hash=task.plan_hash)
         return await answer
 
-    (assignment,) = run(body()).json["assignments"]
+    assert run(body()).json == {"assignments": None, "confirmed": [held["lease_id"]]}
+    (assignment,) = agent.work(known=[known(held)], wait=LONG).json["assignments"]
     assert (assignment["lease_id"], assignment["directive"]) == (held["lease_id"], "apply")
     assert assignment["job"] is None, "the agent has it"
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64])
+def test_a_confirmation_under_another_job_is_answered_with_the_whole_wish(
+    agent, hub, admin, digest
+):
+    """What the agent was given became outdated after its poll had looked."""
+    task = make_waiting_task()
+    (held,) = agent.work().json["assignments"]
+
+    async def body():
+        answer = asyncio.create_task(poll(agent, [known(held)]))
+        await waiting(hub, agent)
+        await in_thread(lambda: Lease.objects.update(environment_digest=digest))
+        await in_thread(confirm_task, actor=admin, task_id=task.pk, plan_hash=task.plan_hash)
+        return await answer
+
+    (assignment,) = run(body()).json["assignments"]
+    assert (assignment["directive"], assignment["job"] is None) == ("apply", False)
 
 
 def test_a_cancellation_wakes_the_agent_that_plans(agent, hub, planning, admin):
@@ -149,13 +172,13 @@ def test_a_wake_is_only_a_hint(agent, hub):
         hub.shutdown()
         return await answer
 
-    assert run(body()).json == {"assignments": []}
+    assert run(body()).json == NOTHING
 
 
 def test_only_the_agent_that_is_meant_is_woken(agent, new_agent, hub, monkeypatch):
     other = new_agent("b")
     woken = []
-    monkeypatch.setattr(hub, "wake", lambda agent_id: woken.append(agent_id))
+    monkeypatch.setattr(hub, "wake", lambda agent_id, confirmed: woken.append(agent_id))
 
     async def body():
         answers = [asyncio.create_task(poll(each)) for each in (agent, other)]
@@ -298,8 +321,8 @@ def test_shutting_down_ends_every_poll_at_once(agent, hub):
         hub.shutdown()
         return await asyncio.gather(*answers)
 
-    assert [reply.json for reply in run(body())] == [{"assignments": []}] * 3
-    assert agent.work(wait=LONG).json == {"assignments": []}, "a later poll does not wait either"
+    assert [reply.json for reply in run(body())] == [NOTHING] * 3
+    assert agent.work(wait=LONG).json == NOTHING, "a later poll does not wait either"
 
 
 def test_a_token_revoked_while_polling_gets_nothing_more(agent, hub):
@@ -315,7 +338,7 @@ def test_a_token_revoked_while_polling_gets_nothing_more(agent, hub):
 
 def test_a_lease_the_server_forgot_ends_a_poll_until_the_agent_ends_it(agent):
     gone = {"lease_id": agent.reply["agent_id"], "epoch": 1, "directive": "plan"}
-    assert agent.work(known=[gone], wait=LONG).json == {"assignments": []}
+    assert agent.work(known=[gone], wait=LONG).json == NOTHING
 
     async def body():
         answer = asyncio.create_task(poll(agent, [{**gone, "directive": "end"}], wait=0.2))
@@ -323,7 +346,7 @@ def test_a_lease_the_server_forgot_ends_a_poll_until_the_agent_ends_it(agent):
         assert not answer.done()
         return await answer
 
-    assert run(body()).json == {"assignments": []}
+    assert run(body()).json == NOTHING
 
 
 @pytest.mark.parametrize("wait", [-1, 61])

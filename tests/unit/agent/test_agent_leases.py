@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from agents_app.agent import phase as phase_module
+from agents_app.agent import warming as warming_module
 from agents_app.agent.journal import journals, new_journal
+from agents_app.runner.warmup import Warm
 from agents_app.schema import Artifact, Directive
 from tests.support.agent_fakes import (
     FakeAgent,
@@ -370,3 +372,21 @@ def test_a_lease_on_a_lost_disk_is_held_without_its_directory_and_applied(agent,
     lease.wants_apply()
     wait_for(lambda: lease.finished, "it is reported")
     assert lease.finished[0]["outcome"] == "applied"
+
+
+def test_a_confirmation_alone_begins_the_apply_and_the_wish_for_it_no_other(
+    agent, fake, runner, monkeypatch
+):
+    monkeypatch.setattr(warming_module, "warm_up", lambda run, may_hold: Warm(restored=False))
+    runner.go.clear()
+    lease = fake.add(job=make_job(apply=True), directive=Directive.HOLD)
+    wait_for(lambda: "POST leases/" in str(fake.calls), "it tells what lies ready")
+    fake.confirmed = [lease.lease_id]
+    wait_for(lambda: runner.applied, "it applies, although the server wishes for its hold")
+    lease.directive = Directive.APPLY
+    polls = fake.calls.count("POST work")
+    wait_for(lambda: fake.calls.count("POST work") > polls + 1, "it has heard of the wish")
+    runner.go.set()
+    wait_for(lambda: lease.ended, "it is over")
+    assert [end["outcome"] for end in lease.finished] == ["applied"]
+    assert len(lease.permits) == len(runner.applied) == 1

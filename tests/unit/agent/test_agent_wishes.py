@@ -78,3 +78,39 @@ def test_an_apply_whose_job_is_not_here_is_asked_for_again(planned: bool) -> Non
     wishes.assign(wish(lease_id, Directive.APPLY))
     assert wishes.known() is None
     assert wishes.next(began_nothing, 0.01) is None
+
+
+def test_a_confirmed_hold_is_taken_up_before_the_wish_for_its_apply_and_once() -> None:
+    lease_id, job = uuid4(), make_job(apply=True)
+    wishes = Wishes(lease_id, 1)
+    wishes.assign(wish(lease_id, Directive.HOLD, job))
+    assert wishes.next(began_nothing, 0.01) == (Directive.HOLD, job)
+    before = wishes.known()
+    wishes.confirmed()
+    assert wishes.known() == before, "the next poll still gets the wish"
+    assert wishes.next(began_nothing, 0.01) == (Directive.APPLY, job)
+    wishes.assign(wish(lease_id, Directive.APPLY))
+    assert (known := wishes.known()) and known.directive == Directive.APPLY
+    assert wishes.next(began_nothing, 0.01) is None
+
+
+@pytest.mark.parametrize("directive", [Directive.PLAN, Directive.CANCEL, Directive.HOLD])
+def test_what_does_not_lie_ready_is_not_confirmed(directive: Directive) -> None:
+    lease_id = uuid4()
+    wishes = Wishes(lease_id, 1)
+    job = None if directive == Directive.HOLD else make_job(apply=False)
+    wishes.assign(wish(lease_id, directive, job))
+    if job is not None:
+        wishes.next(began_nothing, 0.01)
+    wishes.confirmed()
+    assert wishes.next(began_nothing, 0.01) is None
+
+
+def test_a_confirmed_hold_that_is_let_go_meanwhile_ends() -> None:
+    lease_id, job = uuid4(), make_job(apply=True)
+    wishes = Wishes(lease_id, 1)
+    wishes.assign(wish(lease_id, Directive.HOLD, job))
+    wishes.next(began_nothing, 0.01)
+    wishes.confirmed()
+    wishes.let_go("the server wants its slot back")
+    assert wishes.next(began_nothing, 0.01) == (Directive.END, None)

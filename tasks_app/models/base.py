@@ -1,6 +1,6 @@
 """What several models share."""
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from django.db import models
 from django.db.models.functions import Now
@@ -29,7 +29,7 @@ Row = TypeVar("Row", bound=models.Model)
 
 def update_returning(rows: models.QuerySet[Row], **changes: Any) -> list[Row]:
     """Do what ``rows.update`` does, and return the rows as they are then; one statement."""
-    query = rows.query.chain(UpdateQuery)
+    query = cast(UpdateQuery, rows.query.chain(UpdateQuery))
     query.add_update_values(changes)
     statement, params = query.get_compiler(rows.db).as_sql()
     returned = columns(rows.model, rows.model._meta.db_table)

@@ -59,6 +59,7 @@ class Platform:
     stop: threading.Event = field(default_factory=threading.Event)
     impatient: threading.Event = field(default_factory=threading.Event)
     cut: threading.Event = field(default_factory=threading.Event)
+    _own_postgres: bool = False
     _children: list[Child] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -122,6 +123,7 @@ class Platform:
             self.say("Using the PostgreSQL of DATABASE_URL")
         else:
             self.say("Starting PostgreSQL")
+            self._own_postgres = True
             try:
                 url = embedded.start(self.directory / "postgres")
             except embedded.EmbeddedError as error:
@@ -205,7 +207,8 @@ class Platform:
             child.stop(_STOP_SECONDS)
         processes.end_descendants(1, self.impatient, self.cut, say=self.say)
         self._children.clear()
-        if "DATABASE_URL" not in os.environ:
+        # Not a look at DATABASE_URL, which a benchmark has set for itself since.
+        if self._own_postgres:
             try:
                 embedded.stop(self.directory / "postgres")
             except embedded.EmbeddedError as error:

@@ -11,6 +11,7 @@ from tests.support.demo import forget, left, surroundings
 
 #: Starts a platform in the folder named, says each step, and then waits.
 PROGRAM = """
+import os
 import sys
 from pathlib import Path
 from config.launch import Platform, free_port
@@ -18,6 +19,7 @@ from config.launch import Platform, free_port
 platform = Platform(Path(sys.argv[1]), free_port(), say=lambda line: print(line, flush=True))
 try:
     with platform.running():
+        os.environ.update(platform.environment)  # as a benchmark does, for its own Django
         print("Ready", flush=True)
         while True:
             platform.check()

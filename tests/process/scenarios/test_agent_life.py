@@ -13,7 +13,7 @@ from tests.support.programs import wait_until
 
 #: All that Terraform's environment may hold besides the task's own variables.
 _ALLOWED = re.compile(
-    r"PATH|HOME|TMPDIR|LANG|TF_IN_AUTOMATION|TF_INPUT|TF_CLI_CONFIG_FILE|CHECKPOINT_DISABLE"
+    r"PATH|HOME|TMPDIR|LANG|TF_IN_AUTOMATION|TF_INPUT|TF_CLI_CONFIG_FILE|CHECKPOINT_DISABLE|TF_DISABLE_PLUGIN_TLS"
     r"|TF_HTTP_(RETRY_MAX|RETRY_WAIT_MIN|RETRY_WAIT_MAX|ADDRESS|LOCK_ADDRESS|UNLOCK_ADDRESS"
     r"|USERNAME|PASSWORD)|GIT_TERMINAL_PROMPT|GIT_CONFIG_NOSYSTEM|GIT_SSH_COMMAND"
     # Set by Terraform itself, by its local-exec and by the shell that prints them.

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+#: Whoever has the lock; Terraform 1.15 waits only for somebody who is named.
+_HOLDER = b'{"ID": "another", "Who": "somebody"}'
+
 
 @dataclass
 class HttpState:
@@ -35,7 +38,7 @@ def serve_state() -> Iterator[HttpState]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             served.calls.append(self.command)
             if self.command in served.replies:
-                self._answer(served.replies[self.command])
+                self._answer(served.replies[self.command], _HOLDER)
             elif self.command == "GET":
                 self._answer(200 if served.state else 404, served.state)
             else:

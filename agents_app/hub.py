@@ -1,8 +1,8 @@
 """Wakes for long polls: one LISTEN connection per web process, in a thread of its own.
 
 A wake is a hint, never a message: whoever waits asks the database again, or lets the agent ask
-for the permit, which decides. After every
-(re)connection everybody is woken, because a notification may have been missed meanwhile.
+for the permit, which decides. After every (re)connection everybody is woken, because a
+notification may have been missed meanwhile.
 
 The same thread notes every few seconds that this process could hear agents
 (`agents_app.health`).

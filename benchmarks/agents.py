@@ -24,6 +24,7 @@ SLOTS = 3
 _PATIENCE_SECONDS = 120.0
 #: As `agents_app/agent/client.py` and `loop.py` have them.
 _LIMITS = httpx.Limits(max_keepalive_connections=16, keepalive_expiry=75)
+_START_SECONDS = 0.1
 _HASTE_SECONDS = 1.0
 
 
@@ -89,6 +90,9 @@ class SimulatedAgent:
     def wished(self, assignment: schema.Assignment) -> None:
         """The server wishes something new of a lease; ``job`` is there if it came with it."""
 
+    def confirmed(self, lease_id: UUID) -> None:
+        """The plan that is held under a lease was confirmed; the wish for it comes later."""
+
     def reports(self) -> list[schema.LeaseReport]:
         """Return the leases for a heartbeat."""
         return [
@@ -148,7 +152,10 @@ class SimulatedAgent:
                 wait_seconds=wait,
             )
             answer = await self.send("POST", "work", request)
-            news = self._take(schema.WorkReply.model_validate_json(answer.content))
+            reply = schema.WorkReply.model_validate_json(answer.content)
+            news = self._take(reply)
+            if reply.confirmed:
+                await asyncio.sleep(_START_SECONDS)
             if wait and not news and time.monotonic() - begun < _HASTE_SECONDS:
                 await asyncio.sleep(_HASTE_SECONDS)
             wait = self._registered.poll_seconds
@@ -156,7 +163,9 @@ class SimulatedAgent:
     def _take(self, reply: schema.WorkReply) -> bool:
         """Take over the server's wishes; returns whether they are others than before."""
         if reply.assignments is None:
-            return True  # a confirmation; the wish for it comes with the next poll
+            for lease_id in reply.confirmed:
+                self.confirmed(lease_id)
+            return True
         before, self._known = self._known, {}
         for one in reply.assignments:
             known = before.get(one.lease_id)

@@ -74,8 +74,16 @@ class HoldingAgent(SimulatedAgent):
         super().__init__(url, context, name, uid)
         self._diary = diary
         self._stays: dict[UUID, _Stay] = {}
+        self._confirmed: set[UUID] = set()
+
+    def confirmed(self, lease_id: UUID) -> None:
+        self._confirmed.add(lease_id)
+        stay = self._stays[lease_id]
+        self.group.create_task(self._apply(stay, stay.job))
 
     def wished(self, assignment: schema.Assignment) -> None:
+        if assignment.lease_id in self._confirmed and assignment.directive == Directive.APPLY:
+            return  # it is on its way, or over
         stay = self._stays.setdefault(
             assignment.lease_id,
             _Stay(

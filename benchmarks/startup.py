@@ -10,8 +10,8 @@ Four ways to start the same apply take turns, with Slipway's own state, on one m
 The last is the normal path of a machine that keeps nothing, the baseline of the promise to cut
 the start-up; `benchmarks/kinds.py` says what its mirror and lock file are.
 
-Slipway's clock starts at the database time of the confirmation, inside its transaction; the one
-by hand when the process is started. Both end at the time that Terraform itself writes into its
+Slipway's clock starts when the confirmation is sent; the one by hand, which has Terraform's own
+defaults, when the process is started. Both end at the time that Terraform itself writes into its
 first `apply_start` message.
 """
 

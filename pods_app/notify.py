@@ -38,10 +38,13 @@ def notify_agent(agent_id: str, confirmed: Confirmed | None = None) -> None:
 
 
 def read_wake(payload: str) -> tuple[str, Confirmed | None]:
-    """Return what :func:`notify_agent` was called with."""
-    agent_id, _, hint = payload.partition(" ")
-    lease_id, _, digest = hint.partition(" ")
-    return agent_id, Confirmed(UUID(lease_id), digest) if digest else None
+    """Return what :func:`notify_agent` was called with; what is no hint wakes all the same."""
+    agent_id, *hint = payload.split(" ")
+    try:
+        lease_id, digest = hint
+        return agent_id, Confirmed(UUID(lease_id), digest)
+    except ValueError:
+        return agent_id, None
 
 
 def notify_controller() -> None:

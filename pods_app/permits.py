@@ -8,16 +8,19 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import ExpressionWrapper, Value
+from django.db.models.fields import DateTimeField
 
 from pods_app import waiting
 from pods_app.freeze.gate import Start, refusal
 from pods_app.leases import lock_lease_of, lock_task_of
 from pods_app.locking import pod_may_apply
-from pods_app.models import Lease, ManagedPod
+from pods_app.models import ApplyPermit, Lease, ManagedPod
 from pods_app.states import LeasePhase, LeaseState
 from tasks_app.actors import Actor
 from tasks_app.exceptions import PermitRefused, PlanVoid
 from tasks_app.models import Task
+from tasks_app.models.base import ClockTimestamp
 from tasks_app.services.state_position import lock_row
 from tasks_app.states import Status
 from tasks_app.transitions import transition
@@ -101,23 +104,19 @@ def grant(
                 task, Status.FAILED, actor=actor, cause=void.detail, lease=lease, error=void.detail
             )
         else:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    _GRANT,
-                    {
-                        "task": task.pk,
-                        "lease": lease.pk,
-                        "key": key,
-                        "plan_hash": plan_hash,
-                        "manifest_digest": manifest_digest,
-                        "path": path,
-                        "environment_digest": environment_digest,
-                        "lineage": facts.state_lineage,
-                        "serial": facts.state_serial,
-                        "verified": own_state,
-                        "seconds": validity,
-                    },
-                )
+            ApplyPermit.objects.create(
+                task=task,
+                lease=lease,
+                key=key,
+                plan_hash=plan_hash,
+                manifest_digest=manifest_digest,
+                path=path,
+                environment_digest=environment_digest,
+                state_lineage=facts.state_lineage,
+                state_serial=facts.state_serial,
+                state_verified=own_state,
+                expires_at=_in_seconds(validity),
+            )
             transition(
                 task,
                 Status.APPLYING,
@@ -180,23 +179,6 @@ WHERE task.id = %s
 """
 
 
-#: An agent that heard of the confirmation alone has what its lease wants, too.
-_GRANT = """
-WITH delivered AS (
-    UPDATE pods_app_lease SET delivered_at = COALESCE(delivered_at, clock_timestamp())
-    WHERE id = %(lease)s
-)
-INSERT INTO pods_app_applypermit (
-    task_id, lease_id, key, plan_hash, manifest_digest, path, environment_digest,
-    state_lineage, state_serial, state_verified, expires_at
-) VALUES (
-    %(task)s, %(lease)s, %(key)s, %(plan_hash)s, %(manifest_digest)s, %(path)s,
-    %(environment_digest)s, %(lineage)s, %(serial)s, %(verified)s,
-    clock_timestamp() + make_interval(secs => %(seconds)s)
-)
-"""
-
-
 def _facts(task: Task) -> _Facts:
     with connection.cursor() as cursor:
         cursor.execute(_FACTS, [task.pk])
@@ -214,3 +196,8 @@ def _validity(path: str) -> float:
     """Return for how many seconds a permit lets take the lock: a held apply is about to."""
     slipway = settings.SLIPWAY
     return float(slipway.permit_seconds_held if path == _HELD else slipway.permit_seconds_kept)
+
+
+def _in_seconds(seconds: float) -> ExpressionWrapper:
+    later = ClockTimestamp() + Value(timedelta(seconds=seconds))
+    return ExpressionWrapper(later, output_field=DateTimeField())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import F, Manager, QuerySet
+from django.db.models.sql import UpdateQuery
 
 from tasks_app.actors import Actor
 from tasks_app.exceptions import IllegalTransition, NotFound
 from tasks_app.models import Event, Task
-from tasks_app.models.base import ClockTimestamp, update_returning
+from tasks_app.models.base import ClockTimestamp, columns
 from tasks_app.signals import task_transitioned
 from tasks_app.states import FINAL, TRANSITIONS, WAITING, Status, WarmupStatus, sources_of
 
@@ -76,7 +77,7 @@ def transition(
         fields: other columns of the task written by the same UPDATE.
 
     Returns:
-        The same object, refreshed.
+        The same object, its columns refreshed; a workspace that was read with it stays.
 
     Raises:
         IllegalTransition: the task's current status does not lead to ``target``.
@@ -113,18 +114,24 @@ def transition(
 
 
 def _update(task: Task, source: Status, changes: dict[str, Any]) -> bool:
-    """Change the row if it has this status, and refresh ``task`` from it; False if it has not.
+    """Change the row if it has this status, and read ``task`` from it; False if it has not.
 
-    A workspace that was read with the task stays with it: whoever hears of it asks for it next.
+    One statement, which Django has only without RETURNING.
     """
-    changed = update_returning(Task.objects.filter(pk=task.pk, status=source), **changes)
-    for row in changed:
-        for field in Task._meta.concrete_fields:
-            setattr(task, field.attname, getattr(row, field.attname))
-        for relation in Task._meta.related_objects:
-            if relation.is_cached(task):
-                relation.delete_cached_value(task)
-    return bool(changed)
+    row = Task.objects.filter(pk=task.pk, status=source)
+    query = cast(UpdateQuery, row.query.chain(UpdateQuery))
+    query.add_update_values(changes)
+    statement, values = query.get_compiler(row.db).as_sql()
+    returned = columns(Task, Task._meta.db_table)
+    changed = list(Task.objects.raw(f"{statement} RETURNING {returned}", values))
+    if not changed:
+        return False
+    for field in Task._meta.concrete_fields:
+        setattr(task, field.attname, getattr(changed[0], field.attname))
+    for relation in Task._meta.related_objects:
+        if relation.is_cached(task):
+            relation.delete_cached_value(task)
+    return True
 
 
 def _locked_status(task: Task) -> str:
@@ -142,7 +149,12 @@ def record(
     lease: Any = None,
     data: dict[str, Any] | None = None,
 ) -> Event:
-    """Write an audit row for something that is not a change of status."""
+    """Write an audit row for something that is not a change of status.
+
+    Args:
+        task: its id is enough where the workspace is given, too.
+        workspace: the task's by default.
+    """
     about: Any = workspace if workspace is not None else getattr(task, "workspace_id", None)
     workspace_id: UUID | None = getattr(about, "pk", about)
     return Event.objects.create(

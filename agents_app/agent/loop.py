@@ -207,8 +207,9 @@ class Loop:
 
 
 def _same(reply: WorkReply, before: WorkReply | None) -> bool:
-    named = before is not None and before.confirmed == reply.confirmed
-    return named and _wishes(reply) == _wishes(before)
+    if before is None or (before.assignments is None) != (reply.assignments is None):
+        return False
+    return _wishes(reply) == _wishes(before)
 
 
 def _applies(reply: WorkReply | None) -> set[UUID]:

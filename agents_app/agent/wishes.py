@@ -33,7 +33,7 @@ class Wishes:
         self._digest = ""  # of the environment of the newest job
         self._job: Job | None = None  # to be taken up
         self._given: Job | None = None  # the newest, taken up or not
-        self._confirmed = False
+        self._confirmed = False  # the job was taken up before the wish for its apply
         self._keep = True
         self._named = True
         self._received = time.monotonic()
@@ -67,7 +67,7 @@ class Wishes:
     def confirmed(self) -> None:
         """Take up the apply of what lies ready before the server says the wish for it.
 
-        The wish that is acted upon stays the former one, so that the next poll gets that wish.
+        What is known stays the former wish, so that the next poll still gets this one.
         """
         with self._changed:
             if self._known in WARMS and self._given is not None and self._given.plan is not None:
@@ -93,7 +93,7 @@ class Wishes:
         return True
 
     def known(self) -> KnownAssignment | None:
-        """Return the wish that is acted upon, None if there is none."""
+        """Return the newest wish that the server said, None if there is none."""
         with self._changed:
             if self._known is None:
                 return None

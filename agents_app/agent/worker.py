@@ -148,7 +148,7 @@ class LeaseWorker:
             self._runs.control.interrupt()
 
     def known(self) -> KnownAssignment | None:
-        """Return the wish this worker acts upon, None if it has none."""
+        """Return the newest wish that the server said, None if there is none."""
         return self._wishes.known()
 
     def report(self) -> LeaseReport:

@@ -50,7 +50,7 @@ from agents_app.services import (
     registration,
     warmup,
 )
-from agents_app.services.work import next_work, ready_applies
+from agents_app.services.work import applies_delivered, next_work, ready_applies
 from tasks_app.exceptions import InvalidInput, NotFound, TooLarge
 from tasks_app.models import Blob
 
@@ -103,12 +103,26 @@ async def _wait_for_work(request: HttpRequest, waiter: Waiter, message: WorkRequ
     while True:
         await waiter.wait(max(until - clock(), 0))
         if begin := ready_applies(message, waiter.confirmed):
+            _note_delivery(begin)
+            # Of when the poll began; what the incarnation is now the permit will say.
+            request.incarnation = ""  # type: ignore[attr-defined]
             return WorkReply(assignments=None, confirmed=begin)
         over = clock() >= until
         last = over or hub().closing
         answer = await in_thread(_look_again, request, message, last, urgent=not over)
         if answer is not None:
             return answer
+
+
+#: Notes that are being written; the event loop itself keeps no hold of them.
+_notes: set[asyncio.Task[None]] = set()
+
+
+def _note_delivery(leases: list[UUID]) -> None:
+    """Write beside the reply, which a person waits for, that it was given."""
+    note = asyncio.create_task(in_thread(applies_delivered, leases))
+    _notes.add(note)
+    note.add_done_callback(_notes.discard)
 
 
 def _look_again(request: HttpRequest, message: WorkRequest, last: bool) -> WorkReply | None:

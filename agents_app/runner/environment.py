@@ -28,8 +28,8 @@ _ELSEWHERE = "tmp-elsewhere"
 _PREFIX = "slipway-run-"
 _SECRETS = "secrets.json"
 #: Terraform and its providers talk over a socket in the run's own folder without TLS, whose keys
-#: cost each start of a provider some 20 ms (ADR 15). A workspace can set it to "" for one that
-#: insists on TLS.
+#: cost each start of a provider some 20 ms (ADR 15). A workspace can set it to "" for a provider
+#: that insists on TLS.
 _DEFAULTS = {"TF_DISABLE_PLUGIN_TLS": "1"}
 _PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 #: Linux takes no longer string in an environment (MAX_ARG_STRLEN), its end included.

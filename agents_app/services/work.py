@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from uuid import UUID
+
+from django.db import DatabaseError
 
 from agents_app.schema import Assignment, Directive, KnownAssignment, WorkReply, WorkRequest
 from agents_app.services.job import jobs_for
 from agents_app.tokens import Caller
 from pods_app.leases import mark_delivered
+from pods_app.models import Lease
 from pods_app.notify import Confirmed
 from pods_app.wishes import Wish, wishes
+
+log = logging.getLogger(__name__)
 
 #: What the agent has must be what the server would give it now.
 _NEEDS_PRESENT_JOB = {Directive.WARMUP, Directive.HOLD}
@@ -69,6 +75,14 @@ def ready_applies(message: WorkRequest, confirmed: Iterable[Confirmed]) -> list[
         and entry.environment_digest
         and entry.environment_digest == present.get(entry.lease_id)
     ]
+
+
+def applies_delivered(leases: list[UUID]) -> None:
+    """Note that the agent was told to begin these applies; the next poll does where this fails."""
+    try:
+        mark_delivered(dict.fromkeys(Lease.objects.filter(pk__in=leases)))
+    except DatabaseError as error:
+        log.warning("that applies were delivered was not noted: %s", error)
 
 
 def _up_to_date(wish: Wish, known: KnownAssignment | None) -> bool:

@@ -1,10 +1,9 @@
 """What several models share."""
 
-from typing import Any, ClassVar, TypeVar, cast
+from typing import ClassVar
 
 from django.db import models
 from django.db.models.functions import Now
-from django.db.models.sql import UpdateQuery
 
 from tasks_app.ids import uuid7
 
@@ -22,18 +21,6 @@ def columns(model: type[models.Model], table: str) -> str:
     Instead of ``*``, which a prepared statement does not survive when a migration adds a column.
     """
     return ", ".join(f"{table}.{field.column}" for field in model._meta.concrete_fields)
-
-
-Row = TypeVar("Row", bound=models.Model)
-
-
-def update_returning(rows: models.QuerySet[Row], **changes: Any) -> list[Row]:
-    """Do what ``rows.update`` does, and return the rows as they are then; one statement."""
-    query = cast(UpdateQuery, rows.query.chain(UpdateQuery))
-    query.add_update_values(changes)
-    statement, params = query.get_compiler(rows.db).as_sql()
-    returned = columns(rows.model, rows.model._meta.db_table)
-    return list(rows.model._default_manager.raw(f"{statement} RETURNING {returned}", params))
 
 
 class LongNameIndex(models.Index):

@@ -13,9 +13,10 @@ from agents_app import hub as hub_module
 from agents_app import tokens
 from agents_app.api import agent_views
 from agents_app.models import Agent
+from agents_app.schema import INCARNATION_HEADER
 from agents_app.services.work import next_work
 from pods_app.models import Lease
-from pods_app.notify import notify_agent
+from pods_app.notify import notify_agent, read_wake
 from tasks_app.services.tasks import cancel_task, confirm_task
 from tests.support.agents_api import request
 from tests.support.factories import make_task, make_waiting_task
@@ -121,9 +122,14 @@ def test_a_confirmation_wakes_the_agent_that_holds_the_plan(agent, hub, admin):
         answer = asyncio.create_task(poll(agent, [known(held)]))
         await waiting(hub, agent)
         await in_thread(confirm_task, actor=admin, task_id=task.pk, plan_hash=task.plan_hash)
-        return await answer
+        woken = await answer
+        while not await in_thread(lambda: agent.lease.delivered_at):  # written beside the reply
+            await asyncio.sleep(0.005)
+        return woken
 
-    assert run(body()).json == {"assignments": None, "confirmed": [held["lease_id"]]}
+    woken = run(body())
+    assert woken.json == {"assignments": None, "confirmed": [held["lease_id"]]}
+    assert INCARNATION_HEADER not in woken.headers, "the poll's may be outdated"
     (assignment,) = agent.work(known=[known(held)], wait=LONG).json["assignments"]
     assert (assignment["lease_id"], assignment["directive"]) == (held["lease_id"], "apply")
     assert assignment["job"] is None, "the agent has it"
@@ -173,6 +179,11 @@ def test_a_wake_is_only_a_hint(agent, hub):
         return await answer
 
     assert run(body()).json == NOTHING
+
+
+@pytest.mark.parametrize("hint", ["x y", "x", f"{'0' * 32} y z"])
+def test_a_wake_that_nobody_understands_wakes_all_the_same(hint):
+    assert read_wake(f"agent {hint}") == ("agent", None)
 
 
 def test_only_the_agent_that_is_meant_is_woken(agent, new_agent, hub, monkeypatch):

@@ -109,9 +109,11 @@ def play(server, diary, monkeypatch):
         )
         agent._registered = registered()
         server.agent = agent
-        for assignments in replies:
+        for reply in replies:
+            if isinstance(reply, list):
+                reply = schema.WorkReply(assignments=reply)
             async with asyncio.TaskGroup() as agent.group:
-                agent._take(schema.WorkReply(assignments=assignments))
+                agent._take(reply)
         return agent
 
     def play(*replies):
@@ -203,6 +205,14 @@ def test_a_warm_up_restores_the_bundle_and_is_held(play, server):
     assert "GET plan_bundle" in server.calls
     report = server.body("POST warmup")
     assert (report["held"], report["restored"]) == (True, True)
+
+
+def test_a_confirmation_begins_the_apply_and_the_wish_for_it_no_other(play, server, diary):
+    lease_id = uuid.uuid4()
+    confirmed = schema.WorkReply(assignments=None, confirmed=[lease_id])
+    play(*held(lease_id), confirmed, [assignment(lease_id, "apply")])
+    assert server.calls.count("POST permit") == server.calls.count("POST ended") == 1
+    assert set(diary.opened) == {TASK}
 
 
 def test_an_apply_that_was_not_held_cannot_be_measured(play):

@@ -40,7 +40,7 @@ _LOOK_SECONDS = 0.5
 class Waiter:
     """One long poll. Its event belongs to the event loop that made it.
 
-    ``confirmed`` is what its wakes named, of those that named anything.
+    ``confirmed`` are the confirmations that its wakes named.
     """
 
     #: Whose wakes it gets; None before it has entered, and after its end.

@@ -21,10 +21,12 @@ class Confirmed:
     Args:
         environment_digest: of what the agent was given for it last; "" if it has to be given
             something else.
+        incarnation: of the database that says so; None before the commit.
     """
 
     lease_id: UUID
     environment_digest: str
+    incarnation: UUID | None = None
 
 
 def notify_agent(agent_id: str, confirmed: Confirmed | None = None) -> None:
@@ -33,16 +35,23 @@ def notify_agent(agent_id: str, confirmed: Confirmed | None = None) -> None:
     Args:
         confirmed: why, where the agent can ask for the permit without asking what is wished.
     """
-    hint = f" {confirmed.lease_id} {confirmed.environment_digest}" if confirmed else ""
-    _notify(AGENTS_CHANNEL, agent_id + hint)
+    if confirmed is None:
+        _notify(AGENTS_CHANNEL, agent_id)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_notify(%s, concat_ws(' ', %s::text, %s::text, %s::text, ("
+            "SELECT incarnation FROM pods_app_installation WHERE singleton)))",
+            [AGENTS_CHANNEL, agent_id, str(confirmed.lease_id), confirmed.environment_digest],
+        )
 
 
 def read_wake(payload: str) -> tuple[str, Confirmed | None]:
     """Return what :func:`notify_agent` was called with; what is no hint wakes all the same."""
     agent_id, *hint = payload.split(" ")
     try:
-        lease_id, digest = hint
-        return agent_id, Confirmed(UUID(lease_id), digest)
+        lease_id, digest, incarnation = hint
+        return agent_id, Confirmed(UUID(lease_id), digest, UUID(incarnation))
     except ValueError:
         return agent_id, None
 

@@ -43,6 +43,7 @@ _REFUSED_PREFIXES = (
     "TF_CLI_",
     "TF_LOG",
     "TF_PLUGIN_",
+    "PLUGIN_",
     "TF_HTTP_",
     "TF_TOKEN_",
     "TF_VAR_",

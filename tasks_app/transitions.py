@@ -77,7 +77,8 @@ def transition(
         fields: other columns of the task written by the same UPDATE.
 
     Returns:
-        The same object, its columns refreshed; a workspace that was read with it stays.
+        The same object, its columns refreshed. A workspace that was read with it stays as it
+        was read: what must be true of it now is read under its row's lock.
 
     Raises:
         IllegalTransition: the task's current status does not lead to ``target``.
@@ -116,7 +117,7 @@ def transition(
 def _update(task: Task, source: Status, changes: dict[str, Any]) -> bool:
     """Change the row if it has this status, and read ``task`` from it; False if it has not.
 
-    One statement, which Django has only without RETURNING.
+    One statement; Django's own ``update`` cannot return the row.
     """
     row = Task.objects.filter(pk=task.pk, status=source)
     query = cast(UpdateQuery, row.query.chain(UpdateQuery))

@@ -139,8 +139,10 @@ class Loop:
     def _take(self, reply: WorkReply) -> None:
         if reply.assignments is not None:
             self._reconcile(reply.assignments)
-        for worker in self.workers():
-            if worker.lease_id in reply.confirmed:
+        for lease_id in reply.confirmed:
+            with self._lock:
+                worker = self._workers.get(lease_id)
+            if worker is not None:
                 worker.confirmed()
 
     def _reconcile(self, assignments: list[Assignment]) -> None:

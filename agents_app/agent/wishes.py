@@ -33,7 +33,6 @@ class Wishes:
         self._digest = ""  # of the environment of the newest job
         self._job: Job | None = None  # to be taken up
         self._given: Job | None = None  # the newest, taken up or not
-        self._confirmed = False  # the job was taken up before the wish for its apply
         self._keep = True
         self._named = True
         self._received = time.monotonic()
@@ -46,6 +45,7 @@ class Wishes:
         """Take over what the server wants now."""
         with self._changed:
             news = self._known != assignment.directive
+            taken_up = self._wish == Directive.APPLY
             if news:
                 self._received = time.monotonic()
                 log.info("lease %s: %s", self._lease_id, assignment.directive)
@@ -57,11 +57,11 @@ class Wishes:
             if assignment.job is not None:
                 self._job = self._given = assignment.job
                 self._digest = assignment.job.environment_digest
-            elif news and assignment.directive == Directive.APPLY and not self._confirmed:
-                if self._given is not None and self._given.plan is not None:
-                    self._job = self._given  # the hold's
-                else:
+            elif news and assignment.directive == Directive.APPLY:
+                if self._given is None or self._given.plan is None:
                     self._known = None  # asked for again, it comes with its job
+                elif not taken_up:
+                    self._job = self._given  # the hold's
             self._changed.notify_all()
 
     def confirmed(self) -> None:
@@ -73,7 +73,7 @@ class Wishes:
             if self._known in WARMS and self._given is not None and self._given.plan is not None:
                 self._received = time.monotonic()
                 log.info("lease %s: confirmed", self._lease_id)
-                self._wish, self._job, self._confirmed = Directive.APPLY, self._given, True
+                self._wish, self._job = Directive.APPLY, self._given
                 self._changed.notify_all()
 
     def unlisted(self) -> None:

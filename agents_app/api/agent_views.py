@@ -104,8 +104,7 @@ async def _wait_for_work(request: HttpRequest, waiter: Waiter, message: WorkRequ
         await waiter.wait(max(until - clock(), 0))
         if begin := ready_applies(message, waiter.confirmed):
             _note_delivery(begin)
-            # Of when the poll began; what the incarnation is now the permit will say.
-            request.incarnation = ""  # type: ignore[attr-defined]
+            request.incarnation = waiter.confirmed[-1].incarnation  # type: ignore[attr-defined]
             return WorkReply(assignments=None, confirmed=begin)
         over = clock() >= until
         last = over or hub().closing

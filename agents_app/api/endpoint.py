@@ -76,7 +76,7 @@ def endpoint(**methods: View) -> View:
         incarnation = getattr(request, "incarnation", None)
         if incarnation is None and response.status_code != 503:
             incarnation = await _incarnation()
-        if incarnation:
+        if incarnation is not None:
             response[INCARNATION_HEADER] = str(incarnation)
         return response
 

@@ -134,8 +134,8 @@ def _write_secret(path: Path, content: str) -> None:
 def build(job: Job, home: PrivateHome) -> dict[str, str]:
     """Return the whole environment of a Terraform process.
 
-    What pins the run comes after the workspace's own variables, which never replace it: the
-    state's address above all, which decides what state is written.
+    What pins the run comes last, so that no variable of the workspace replaces it: the state's
+    address above all, which decides what state is written.
 
     Raises:
         StepFailed: a variable may not be set, or the system cannot pass it on.

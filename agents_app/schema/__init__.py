@@ -7,7 +7,7 @@ round-trip tests rather than a silent loss.
 Transport: JSON over HTTPS below ``/api/agent/v1/``. Every call after registration carries
 ``Authorization: Bearer <agent token>``; every call below ``leases/<lease_id>/`` also carries
 ``?epoch=<n>``, and a stale epoch is answered with 409 and has no effect. Every reply carries
-the header ``Slipway-Incarnation``, but one that is given without a look into the database.
+the header ``Slipway-Incarnation``.
 
 =====  =====================================  =============================================
 POST   register                               :class:`RegisterRequest` -> :class:`RegisterReply`

@@ -80,7 +80,7 @@ def ready_applies(message: WorkRequest, confirmed: Iterable[Confirmed]) -> list[
 def applies_delivered(leases: list[UUID]) -> None:
     """Note that the agent was told to begin these applies; the next poll does where this fails."""
     try:
-        mark_delivered(dict.fromkeys(Lease.objects.filter(pk__in=leases)))
+        mark_delivered(dict.fromkeys(Lease.objects.filter(pk__in=leases).order_by("id")))
     except DatabaseError as error:
         log.warning("that applies were delivered was not noted: %s", error)
 

@@ -37,8 +37,15 @@ def locked_state_position(workspace: Workspace) -> Position:
 
 
 def lock_row(workspace: Workspace) -> None:
-    """Lock the workspace's row: one writer of its state at a time."""
+    """Lock the workspace's row: one writer of its state at a time.
+
+    Whether a person locked the workspace is read from the row that is locked now.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT FROM tasks_app_workspace WHERE id = %s FOR NO KEY UPDATE", [workspace.pk]
+            "SELECT locked_at, locked_by_id, lock_reason FROM tasks_app_workspace"
+            " WHERE id = %s FOR NO KEY UPDATE",
+            [workspace.pk],
         )
+        if row := cursor.fetchone():
+            workspace.locked_at, workspace.locked_by_id, workspace.lock_reason = row

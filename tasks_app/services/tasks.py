@@ -25,7 +25,7 @@ from tasks_app.models import ConfigurationVersion, Confirmation, Task, Workspace
 from tasks_app.models.base import ClockTimestamp
 from tasks_app.permissions import Action, may, require
 from tasks_app.services.state import release_leftover_lock
-from tasks_app.services.state_position import locked_state_position
+from tasks_app.services.state_position import lock_row, state_position
 from tasks_app.services.variables import snapshot_variables
 from tasks_app.signals import cancel_requested, task_created
 from tasks_app.states import TRANSITIONS, WAITING, Status, TaskType, WarmupStatus
@@ -168,15 +168,14 @@ def confirm_automatically(task: Task) -> Task:
 def _confirm(task: Task, *, actor: Actor, comment: str, automatic: bool = False) -> Task:
     if task.status != Status.APPLY_PENDING:
         raise IllegalTransition(task.status, Status.CONFIRMED, TRANSITIONS[Status(task.status)])
+    lock_row(task.workspace)  # nobody locks it, or moves its state, before the commit
     if task.workspace.locked_at:
         raise WorkspaceLocked(
             f"The workspace is locked: {task.workspace.lock_reason} Unlock it first."
         )
     plan = task.plan
-    if task.has_own_state and locked_state_position(task.workspace) != (
-        plan.state_lineage,
-        plan.state_serial,
-    ):
+    planned_on = (plan.state_lineage, plan.state_serial)
+    if task.has_own_state and state_position(task.workspace) != planned_on:
         raise PlanVoid()
     Confirmation.objects.create(
         task=task,

@@ -15,6 +15,7 @@ from agents_app.api import agent_views
 from agents_app.models import Agent
 from agents_app.schema import INCARNATION_HEADER
 from agents_app.services.work import next_work
+from pods_app.incarnation import installation
 from pods_app.models import Lease
 from pods_app.notify import notify_agent, read_wake
 from tasks_app.services.tasks import cancel_task, confirm_task
@@ -129,7 +130,7 @@ def test_a_confirmation_wakes_the_agent_that_holds_the_plan(agent, hub, admin):
 
     woken = run(body())
     assert woken.json == {"assignments": None, "confirmed": [held["lease_id"]]}
-    assert INCARNATION_HEADER not in woken.headers, "the poll's may be outdated"
+    assert woken.headers[INCARNATION_HEADER] == str(installation().incarnation)
     (assignment,) = agent.work(known=[known(held)], wait=LONG).json["assignments"]
     assert (assignment["lease_id"], assignment["directive"]) == (held["lease_id"], "apply")
     assert assignment["job"] is None, "the agent has it"

@@ -126,6 +126,22 @@ def test_a_locked_workspace_starts_nothing(admin):
         tasks.confirm_task(actor=admin, task_id=waiting.pk, plan_hash=PLAN_HASH)
 
 
+def test_a_workspace_that_is_locked_while_somebody_confirms_keeps_the_hold(admin, monkeypatch):
+    waiting = make_waiting_task(make_workspace())
+    found = tasks.lock_task
+
+    def locked_meanwhile(task_id):
+        task = found(task_id)
+        Workspace.objects.update(locked_at=ClockTimestamp(), lock_reason="maintenance.")
+        return task
+
+    monkeypatch.setattr(tasks, "lock_task", locked_meanwhile)
+    with pytest.raises(WorkspaceLocked, match="maintenance"):
+        tasks.confirm_task(actor=admin, task_id=waiting.pk, plan_hash=PLAN_HASH)
+    waiting.refresh_from_db()
+    assert waiting.status == Status.APPLY_PENDING
+
+
 def test_confirming_binds_what_the_person_saw(admin):
     task = make_waiting_task()
     tasks.confirm_task(actor=admin, task_id=task.pk, plan_hash=PLAN_HASH, comment="looks good")

@@ -114,3 +114,16 @@ def test_a_confirmed_hold_that_is_let_go_meanwhile_ends() -> None:
     wishes.confirmed()
     wishes.let_go("the server wants its slot back")
     assert wishes.next(began_nothing, 0.01) == (Directive.END, None)
+
+
+def test_a_confirmation_that_the_server_lost_keeps_no_later_one_from_the_hold() -> None:
+    """As after a failover to a database without it."""
+    lease_id, job = uuid4(), make_job(apply=True)
+    wishes = Wishes(lease_id, 1)
+    wishes.assign(wish(lease_id, Directive.WARMUP, job))
+    wishes.next(began_nothing, 0.01)
+    wishes.confirmed()
+    wishes.assign(wish(lease_id, Directive.HOLD))
+    assert wishes.next(began_nothing, 0.01) == (Directive.HOLD, job)
+    wishes.assign(wish(lease_id, Directive.APPLY))
+    assert wishes.next(began_nothing, 0.01) == (Directive.APPLY, job)

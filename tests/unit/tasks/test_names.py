@@ -12,6 +12,7 @@ from tasks_app.exceptions import InvalidInput
         *("TF_CLI_ARGS", "TF_CLI_ARGS_apply", "TF_CLI_CONFIG_FILE", "TF_DATA_DIR", "TF_WORKSPACE"),
         *("TF_LOG", "TF_LOG_PATH", "TF_REATTACH_PROVIDERS", "TF_PLUGIN_CACHE_DIR", "TF_INPUT"),
         *("TF_HTTP_ADDRESS", "TF_HTTP_PASSWORD", "TF_VAR_x", "TF_TOKEN_example_com"),
+        *("PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_UNIX_SOCKET_GROUP", "PLUGIN_CLIENT_CERT"),
         *("GIT_SSH_COMMAND", "BASH_ENV", "PYTHONPATH", "XDG_CONFIG_HOME", "SLIPWAY_URL"),
         *("", "1A", "A-B", "A B", "A=B", "PATH\n", "A\n", "A\0", "Ä"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from agents_app.schema.vocabulary import Directive, Message
 
@@ -119,9 +119,3 @@ class WorkReply(Message):
 
     assignments: list[Assignment] | None
     confirmed: list[UUID] = []
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> WorkReply:
-        if (self.assignments is None) != bool(self.confirmed):
-            raise ValueError("either assignments or confirmed")
-        return self

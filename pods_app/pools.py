@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
@@ -66,6 +67,7 @@ def _saved(
         field, messages = next(iter(error.message_dict.items()))
         raise InvalidInput(" ".join(messages), field=field) from None
     _check_size(pool)
+    _check_delay(fields.get("scale_down_delay_seconds", 0))
     if pool.kind == PoolKind.KUBERNETES and _MAKES_PODS & fields.keys():
         # Only where there is a cluster, its client is worth its memory.
         from pods_app.cluster.check import check_pool
@@ -94,6 +96,17 @@ def _check_size(pool: Pool) -> None:
             f"The pool keeps {pool.min_pods} pods and may have {pool.max_pods} at most; raise the "
             "maximum, or lower the minimum.",
             field="max_pods",
+        )
+
+
+def _check_delay(seconds: int) -> None:
+    """A warm-up counts as ready for longer than an idle pod stays."""
+    warm = settings.SLIPWAY.warmup_seconds
+    if seconds >= warm:
+        raise InvalidInput(
+            f"Choose less than the {warm:g} s for which a warm-up counts as ready "
+            "(SLIPWAY_WARMUP_SECONDS).",
+            field="scale_down_delay_seconds",
         )
 
 

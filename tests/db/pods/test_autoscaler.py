@@ -50,6 +50,7 @@ def wanted(pool):
     [
         ({"min_pods": 11}, "max_pods", "keeps 11 pods and may have 10 at most"),
         ({"max_pods": 0}, "max_pods", "raise the maximum, or lower the minimum"),
+        ({"scale_down_delay_seconds": 1800}, "scale_down_delay_seconds", "less than the 1800 s"),
         ({"slots_per_pod": 0}, "slots_per_pod", "at least 1 slot"),
     ],
 )

@@ -10,6 +10,7 @@ import base64
 import fcntl
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -38,6 +39,8 @@ _STOP_SECONDS = 15.0
 #: One serves hundreds of agents. With two, the answer to who confirmed and the apply's own
 #: requests do not wait for one interpreter.
 _WEB_PROCESSES = 2
+#: Below those that Linux gives to outgoing connections: one could take a port before its server.
+_PORTS = range(15_000, 30_000)
 
 
 @dataclass
@@ -290,15 +293,16 @@ def _secrets(path: Path) -> dict[str, str]:
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return a free TCP port of the loopback address; ``preferred`` if that is free."""
-    for port in (preferred, 0):
+    """Return a free TCP port of the loopback address; ``preferred`` if that is given and free."""
+    others = random.sample(_PORTS, 100)
+    for port in [preferred, *others] if preferred else others:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return port
     raise Failed("No port is free on the loopback address.")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
+from config.launch import free_port
 from tests.support import showcase as showcases
 from tests.support.requirements import missing
 
@@ -69,12 +69,6 @@ class Server:
     signed_in: dict[str, Any] = field(default_factory=dict)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _database_url() -> str:
     """Return the address of this worker's test database."""
     settings: Any = connection.settings_dict
@@ -108,7 +102,7 @@ def server(
             return database.submit(function).result()
 
         built = run(showcases.build)
-        url = f"http://127.0.0.1:{_free_port()}"
+        url = f"http://127.0.0.1:{free_port()}"
         log = tmp_path_factory.mktemp("server") / "web.log"
         environment = os.environ | {"DATABASE_URL": _database_url(), "DATABASE_POOL_SIZE": "8"}
         command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]

@@ -8,7 +8,6 @@ through services and looks through the ORM; what people do goes through the REST
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from django.db import connection
 from knox.models import AuthToken
 
 from agents_app.runner.engines import embedded_command
+from config.launch import free_port
 from pods_app.models import ManagedPod, Pool
 from pods_app.registration import create_pool_token
 from pods_app.states import PodPhase
@@ -55,7 +55,7 @@ class Platform:
         self.directory = directory
         self.directory.mkdir(parents=True)
         self.work = directory / "work"
-        self.port = _free_port()
+        self.port = free_port()
         self.proxy = FaultProxy(self.port)
         self.programs: list[Program] = []
         self.admin = make_admin()
@@ -298,10 +298,3 @@ def database_url(name: str | None = None) -> str:
     host, port = own["HOST"], f":{own['PORT']}" if own["PORT"] else ""
     options = {key: value for key, value in own["OPTIONS"].items() if key != "pool"}
     return f"postgres://{login}@{host}{port}/{name or own['NAME']}?{urlencode(options)}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

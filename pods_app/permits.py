@@ -80,8 +80,8 @@ def grant(
             raise PermitRefused(f"{waiting.frozen(pod.pool, closed).sentence}; the apply waits.")
         if not usable:
             raise PermitRefused("The agent was declared lost, or its pod is being deleted.")
-        if facts.workspace_locked:
-            raise PermitRefused(f"The workspace is locked: {facts.lock_reason}")
+        if task.workspace.locked_at:
+            raise PermitRefused(f"The workspace is locked: {task.workspace.lock_reason}")
         if facts.doubt:
             raise PermitRefused(facts.doubt)
         if own_state and facts.state_locked:
@@ -134,10 +134,7 @@ def grant(
 
 
 class _Facts(NamedTuple):
-    """What a permit is judged by besides the locked rows; what is not there is None.
-
-    Of the workspace too: what was read with the task may be older than the lock of its row.
-    """
+    """What a permit is judged by besides the locked rows; what is not there is None."""
 
     plan_hash: str
     manifest_digest: str
@@ -145,8 +142,6 @@ class _Facts(NamedTuple):
     state_serial: int | None
     current_lineage: str | None
     current_serial: int | None
-    workspace_locked: bool
-    lock_reason: str
     permit_lease_id: UUID | None
     permit_key: UUID | None
     permit_left: timedelta
@@ -159,7 +154,6 @@ _FACTS = """
 SELECT confirmation.plan_hash, confirmation.manifest_digest,
     confirmation.state_lineage, confirmation.state_serial,
     current.lineage, current.serial,
-    workspace.locked_at IS NOT NULL, workspace.lock_reason,
     permit.lease_id, permit.key, permit.expires_at - clock_timestamp(),
     here.doubt,
     EXISTS (
@@ -167,7 +161,6 @@ SELECT confirmation.plan_hash, confirmation.manifest_digest,
         WHERE held.workspace_id = task.workspace_id AND held.released_at IS NULL
     )
 FROM workspace_tasks task
-JOIN tasks_app_workspace workspace ON workspace.id = task.workspace_id
 LEFT JOIN LATERAL (
     SELECT version.lineage, version.serial FROM tasks_app_stateversion version
     WHERE version.workspace_id = task.workspace_id ORDER BY version.serial DESC LIMIT 1

@@ -209,17 +209,17 @@ class Loop:
 
 
 def _same(reply: WorkReply, before: WorkReply | None) -> bool:
-    if before is None or (before.assignments is None) != (reply.assignments is None):
+    if before is None or reply.confirmed != before.confirmed:
         return False
     return _wishes(reply) == _wishes(before)
 
 
 def _applies(reply: WorkReply | None) -> set[UUID]:
-    return {lease_id for lease_id, directive in _wishes(reply) if directive == Directive.APPLY}
-
-
-def _wishes(reply: WorkReply | None) -> list[tuple[UUID, str]]:
     if reply is None:
-        return []
-    named = [(one.lease_id, one.directive.value) for one in reply.assignments or ()]
-    return named + [(lease_id, Directive.APPLY.value) for lease_id in reply.confirmed]
+        return set()
+    wished = {lease_id for lease_id, directive in _wishes(reply) if directive == Directive.APPLY}
+    return wished | set(reply.confirmed)
+
+
+def _wishes(reply: WorkReply) -> list[tuple[UUID, str]]:
+    return [(one.lease_id, one.directive) for one in reply.assignments or ()]

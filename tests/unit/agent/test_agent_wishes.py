@@ -57,11 +57,17 @@ def began_nothing(phase: Phase) -> bool:
     return False
 
 
-def test_an_apply_without_a_job_has_that_of_its_hold_once() -> None:
+def warmed(directive: Directive) -> tuple[UUID, Job, Wishes]:
+    """A lease whose thread has taken up the job of its warm-up or hold."""
     lease_id, job = uuid4(), make_job(apply=True)
     wishes = Wishes(lease_id, 1)
-    wishes.assign(wish(lease_id, Directive.HOLD, job))
-    assert wishes.next(began_nothing, 0.01) == (Directive.HOLD, job)
+    wishes.assign(wish(lease_id, directive, job))
+    assert wishes.next(began_nothing, 0.01) == (directive, job)
+    return lease_id, job, wishes
+
+
+def test_an_apply_without_a_job_has_that_of_its_hold_once() -> None:
+    lease_id, job, wishes = warmed(Directive.HOLD)
     for _ in range(2):
         wishes.assign(wish(lease_id, Directive.APPLY))
     assert wishes.next(began_nothing, 0.01) == (Directive.APPLY, job)
@@ -81,10 +87,7 @@ def test_an_apply_whose_job_is_not_here_is_asked_for_again(planned: bool) -> Non
 
 
 def test_a_confirmed_hold_is_taken_up_before_the_wish_for_its_apply_and_once() -> None:
-    lease_id, job = uuid4(), make_job(apply=True)
-    wishes = Wishes(lease_id, 1)
-    wishes.assign(wish(lease_id, Directive.HOLD, job))
-    assert wishes.next(began_nothing, 0.01) == (Directive.HOLD, job)
+    lease_id, job, wishes = warmed(Directive.HOLD)
     before = wishes.known()
     wishes.confirmed()
     assert wishes.known() == before, "the next poll still gets the wish"
@@ -107,10 +110,7 @@ def test_what_does_not_lie_ready_is_not_confirmed(directive: Directive) -> None:
 
 
 def test_a_confirmed_hold_that_is_let_go_meanwhile_ends() -> None:
-    lease_id, job = uuid4(), make_job(apply=True)
-    wishes = Wishes(lease_id, 1)
-    wishes.assign(wish(lease_id, Directive.HOLD, job))
-    wishes.next(began_nothing, 0.01)
+    _, _, wishes = warmed(Directive.HOLD)
     wishes.confirmed()
     wishes.let_go("the server wants its slot back")
     assert wishes.next(began_nothing, 0.01) == (Directive.END, None)
@@ -118,10 +118,7 @@ def test_a_confirmed_hold_that_is_let_go_meanwhile_ends() -> None:
 
 def test_a_confirmation_that_the_server_lost_keeps_no_later_one_from_the_hold() -> None:
     """As after a failover to a database without it."""
-    lease_id, job = uuid4(), make_job(apply=True)
-    wishes = Wishes(lease_id, 1)
-    wishes.assign(wish(lease_id, Directive.WARMUP, job))
-    wishes.next(began_nothing, 0.01)
+    lease_id, job, wishes = warmed(Directive.WARMUP)
     wishes.confirmed()
     wishes.assign(wish(lease_id, Directive.HOLD))
     assert wishes.next(began_nothing, 0.01) == (Directive.HOLD, job)
